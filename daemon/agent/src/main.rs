@@ -1,0 +1,2 @@
+//! towline-agent
+fn main() {}

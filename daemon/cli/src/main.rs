@@ -1,0 +1,2 @@
+//! towline-cli
+fn main() {}

@@ -1,0 +1,2 @@
+//! towline-ebpf-programs
+fn main() {}

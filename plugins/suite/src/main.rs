@@ -1,0 +1,2 @@
+//! towline-suite
+fn main() {}

@@ -1,0 +1,2 @@
+//! towline-control-plane
+fn main() {}

@@ -1,0 +1,2 @@
+//! towline-lab
+fn main() {}
