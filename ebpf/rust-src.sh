@@ -8,8 +8,8 @@ fail() { echo "rust-src: $*" >&2; exit 1; }
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 [ -r "$keyring" ] || fail "no Debian archive keyring at $keyring"
 command -v apt-get >/dev/null || fail "not a Debian machine"
-mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources /etc/apt/sources.list.d/*.list 2>/dev/null |
-    grep -oE '(https?|mirror\+file)[^ ]*/debian/?( |$)' | head -n 1 | tr -d ' ')
+mirror=$({ cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources /etc/apt/sources.list.d/*.list 2>/dev/null || true; } |
+    grep -oE '(https?|mirror\+file)[^ ]*/debian/?( |$)' | head -n 1 | tr -d " ") || true
 [ -n "$mirror" ] || fail "no Debian mirror among this machine's apt sources"
 
 work=$(mktemp -d)
