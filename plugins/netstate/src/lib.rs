@@ -1,1 +1,34 @@
-//! towline-netstate
+//! Network state as values, and the one idea of Towline: everything we program is a keyed table.
+//!
+//! Nothing in this crate touches the kernel, the clock or a file. [`names`] parses text from
+//! outside into checked newtypes once; [`link`], [`addr`], [`route`], [`neighbour`] and [`nft`]
+//! hold what a node has or should have; [`step`] is an ordered plan with its undo; [`target`],
+//! [`diff`] and [`reconcile`] make an actual table equal a wanted one.
+#![forbid(unsafe_code)]
+
+pub mod addr;
+pub mod cached;
+pub mod diff;
+pub mod link;
+pub mod mac;
+pub mod names;
+pub mod neighbour;
+pub mod nft;
+pub mod numbers;
+pub mod reconcile;
+pub mod route;
+pub mod step;
+pub mod target;
+
+pub use addr::Address;
+pub use cached::Cached;
+pub use diff::{Diff, diff};
+pub use link::{Link, LinkKind, VethPeer, Vxlan};
+pub use mac::MacAddr;
+pub use names::{IfName, NameError, NetnsPath};
+pub use neighbour::{FdbEntry, FdbKey, Neighbour, NeighbourKey};
+pub use numbers::{Mtu, Vni};
+pub use reconcile::{Failure, Report, Stage, Wanted, reconcile};
+pub use route::{Route, RouteKey, Scope};
+pub use step::{Op, Place, Step, undo};
+pub use target::Target;

@@ -1,0 +1,140 @@
+//! A change to a host or a pod as an ordered list of steps, each with its undo.
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use crate::addr::Address;
+use crate::link::Link;
+use crate::mac::MacAddr;
+use crate::names::IfName;
+use crate::neighbour::Neighbour;
+use crate::numbers::Mtu;
+use crate::route::Route;
+
+/// In which network namespace a step is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Place {
+    /// The plugin's own.
+    Host,
+    /// The pod's.
+    Pod,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Where.
+    pub place: Place,
+    /// What.
+    pub op: Op,
+}
+
+/// What a step does.
+///
+/// `Add…` and `Create…` fail if the thing is there, because then it is somebody else's and must
+/// not be undone; `Ensure…` and `Set…` do not, and leave what they did in place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Op {
+    /// Creates a link (a veth with its peer wherever [`crate::VethPeer::netns`] says).
+    CreateLink(Link),
+    /// Creates a link unless one of that name and kind is there; brings it up if asked.
+    EnsureLink(Link),
+    /// Removes a link; an absent one is no error.
+    DeleteLink(IfName),
+    /// Brings a link up.
+    SetUp(IfName),
+    /// Takes a link down.
+    SetDown(IfName),
+    /// Sets a link's MTU.
+    SetMtu(IfName, Mtu),
+    /// Sets a link's Ethernet address.
+    SetMac(IfName, MacAddr),
+    /// Makes a link a port of a bridge.
+    SetMaster(IfName, IfName),
+    /// Lets a bridge port send frames back to where they came from.
+    SetHairpin(IfName, bool),
+    /// Adds an address to a link.
+    AddAddress(IfName, Address),
+    /// Adds an address to a link unless it is there.
+    EnsureAddress(IfName, Address),
+    /// Removes an address from a link; an absent one is no error.
+    DeleteAddress(IfName, IpNetwork),
+    /// Adds a route.
+    AddRoute(Route),
+    /// Adds a route, or changes the one with the same key.
+    EnsureRoute(Route),
+    /// Removes a route; an absent one is no error.
+    DeleteRoute(Route),
+    /// Adds a permanent neighbour, or changes it.
+    EnsureNeighbour(Neighbour),
+    /// Writes a sysctl, its name with slashes and without `/proc/sys/`; a missing one is an error
+    /// only if `required`.
+    WriteSysctl {
+        /// Such as `net/ipv4/ip_forward`.
+        name: String,
+        /// What is written.
+        value: String,
+        /// Whether a kernel without it is an error.
+        required: bool,
+    },
+}
+
+// === impl Step ===
+
+impl Step {
+    /// A step in the plugin's own namespace.
+    #[must_use]
+    pub const fn host(op: Op) -> Self {
+        Self {
+            place: Place::Host,
+            op,
+        }
+    }
+
+    /// A step in the pod's namespace.
+    #[must_use]
+    pub const fn pod(op: Op) -> Self {
+        Self {
+            place: Place::Pod,
+            op,
+        }
+    }
+}
+
+/// The step that takes `step` back, if it is of the kind that is taken back.
+#[must_use]
+pub fn undo(step: &Step) -> Option<Step> {
+    let op = match &step.op {
+        Op::CreateLink(link) => Op::DeleteLink(link.name.clone()),
+        Op::AddAddress(link, address) => Op::DeleteAddress(link.clone(), address.ip),
+        Op::AddRoute(route) => Op::DeleteRoute(route.clone()),
+        _ => return None,
+    };
+    Some(Step {
+        place: step.place,
+        op,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::LinkKind;
+
+    #[test]
+    fn only_what_was_certainly_ours_is_taken_back() {
+        let name: IfName = "br0".parse().unwrap();
+        let bridge = Link::new(name.clone(), LinkKind::Bridge);
+        let created = Step::host(Op::CreateLink(bridge.clone()));
+        assert_eq!(
+            undo(&created),
+            Some(Step::host(Op::DeleteLink(name.clone())))
+        );
+        assert_eq!(undo(&Step::host(Op::EnsureLink(bridge))), None);
+
+        let ip: IpNetwork = "10.0.0.2/24".parse().unwrap();
+        let added = Step::pod(Op::AddAddress(name.clone(), Address::new(ip)));
+        assert_eq!(undo(&added), Some(Step::pod(Op::DeleteAddress(name, ip))));
+    }
+}
