@@ -1,0 +1,26 @@
+//! Where programs are attached and the marks they set.
+
+/// Program at the clsact ingress of a pod's host-side device: what the pod sends.
+pub const FROM_POD: &str = "towline_from_pod";
+/// Program at the clsact egress of a pod's host-side device: what the pod receives.
+pub const TO_POD: &str = "towline_to_pod";
+/// Cgroup program: `connect` on an IPv4 socket.
+pub const CONNECT4: &str = "towline_connect4";
+/// Cgroup program: `sendmsg` with a destination on an IPv4 UDP socket.
+pub const SENDMSG4: &str = "towline_sendmsg4";
+/// Cgroup program: `recvmsg` on an IPv4 UDP socket.
+pub const RECVMSG4: &str = "towline_recvmsg4";
+/// Cgroup program: `getpeername` on an IPv4 socket.
+pub const GETPEERNAME4: &str = "towline_getpeername4";
+
+/// All programs attached to the node's cgroup.
+pub const CGROUP_PROGRAMS: [&str; 4] = [CONNECT4, SENDMSG4, RECVMSG4, GETPEERNAME4];
+
+/// Priority of our clsact filters.
+pub const TC_PRIORITY: u16 = 84;
+/// Handle of our clsact filters.
+pub const TC_HANDLE: u32 = 0x54;
+
+/// Packet mark bit: the packet goes to a frontend without backends, and the node's nftables table must
+/// `reject` it: match `mark & MARK_REJECT == MARK_REJECT`. Other bits of the mark are left alone.
+pub const MARK_REJECT: u32 = 0x4000_0000;
