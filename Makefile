@@ -41,7 +41,7 @@ e2e: build ## end-to-end tests on the lab
 	cargo test --locked -p towline-e2e -- --test-threads=1
 
 bench: build ## ratios against peers, written to docs/benchmarks.md
-	$(OUT)/bin/lab bench --write docs/benchmarks.md
+	cargo run --locked --release --quiet -p towline-bench -- datapath --write docs/benchmarks.md
 
 ebpf: setup ## rebuild the committed eBPF object
 	./ebpf/build.sh
