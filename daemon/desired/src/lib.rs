@@ -1,1 +1,14 @@
-//! towline-desired
+//! What this node must hold, computed from a snapshot of the cluster.
+//!
+//! Pure: no clock, no randomness, no I/O. Equal snapshots give equal tables, on every run and
+//! after every restart, because every identifier is a hash of content ([`stable_id`]).
+
+#![forbid(unsafe_code)]
+
+pub mod cluster;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
+pub mod ip_block;
+pub mod labels;
+pub mod names;
+pub mod stable_id;
