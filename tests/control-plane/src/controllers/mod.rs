@@ -1,0 +1,1 @@
+//! Controllers: event-driven loops over the in-process client.

@@ -1,0 +1,1 @@
+//! Scheduler: binds unscheduled pods to nodes.
