@@ -10,5 +10,7 @@ pub mod cluster;
 pub mod fixture;
 pub mod ip_block;
 pub mod labels;
+pub mod masquerade;
 pub mod names;
+pub mod routes;
 pub mod stable_id;
