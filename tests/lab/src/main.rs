@@ -1,2 +1,0 @@
-//! towline-lab
-fn main() {}
