@@ -1,0 +1,335 @@
+//! Nodes, with flannel's annotations.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use desired::cluster::{Node, VxlanPeer};
+use ipnetwork::IpNetwork;
+use k8s_openapi::api::core::v1 as core;
+use netstate::{MacAddr, Vni};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::fields::Fields;
+use super::{TranslateError, Translated};
+
+/// The only backend we speak to.
+const VXLAN: &str = "vxlan";
+
+/// The names of flannel's node annotations under one prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnnotationKeys {
+    /// `true` on nodes that take part.
+    pub kube_subnet_manager: String,
+    /// The backend's name.
+    pub backend_type: String,
+    /// [`BackendData`] as JSON.
+    pub backend_data: String,
+    /// [`BackendData`] of the IPv6 device as JSON.
+    pub backend_v6_data: String,
+    /// The address that packets to the node's pods are sent to.
+    pub public_ip: String,
+    /// The same for IPv6.
+    pub public_ipv6: String,
+    /// Written by an administrator: announce this instead of the interface's address.
+    pub public_ip_overwrite: String,
+    /// The same for IPv6.
+    pub public_ipv6_overwrite: String,
+}
+
+/// A `--kube-annotation-prefix` that cannot be one.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "kube-annotation-prefix {0:?}: use a domain, with at most one '/', such as flannel.alpha.coreos.com"
+)]
+pub struct PrefixError(String);
+
+impl AnnotationKeys {
+    /// The keys under a prefix, by flannel's rule: `/` follows a domain, `-` follows a name.
+    ///
+    /// # Errors
+    /// When the prefix is empty or has more than one `/`.
+    pub fn new(prefix: &str) -> Result<Self, PrefixError> {
+        let separator = match prefix.matches('/').count() {
+            0 if !prefix.is_empty() => "/",
+            1 if prefix.ends_with('/') || prefix.ends_with('-') => "",
+            1 => "-",
+            _ => return Err(PrefixError(prefix.to_owned())),
+        };
+        let key = |name: &str| format!("{prefix}{separator}{name}");
+        Ok(Self {
+            kube_subnet_manager: key("kube-subnet-manager"),
+            backend_type: key("backend-type"),
+            backend_data: key("backend-data"),
+            backend_v6_data: key("backend-v6-data"),
+            public_ip: key("public-ip"),
+            public_ipv6: key("public-ipv6"),
+            public_ip_overwrite: key("public-ip-overwrite"),
+            public_ipv6_overwrite: key("public-ipv6-overwrite"),
+        })
+    }
+}
+
+/// The value of `backend-data` for VXLAN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendData {
+    /// The network identifier.
+    #[serde(rename = "VNI")]
+    pub vni: Vni,
+    /// The overlay device's address.
+    #[serde(rename = "VtepMAC")]
+    pub vtep_mac: MacAddr,
+}
+
+/// Translates a Node. A wrong annotation costs this node its place in the overlay, nothing else.
+///
+/// # Errors
+/// When its name is not one.
+pub fn node(
+    object: &core::Node,
+    keys: &AnnotationKeys,
+) -> Result<Translated<Node>, TranslateError> {
+    let mut fields = Fields::of("Node", &object.metadata);
+    let name = fields.name(&object.metadata, |_, name| name.parse())?;
+    let mut node = Node::new(name);
+    node.pod_cidrs = pod_cidrs(&mut fields, object.spec.as_ref());
+    let status = object
+        .status
+        .iter()
+        .flat_map(|status| status.addresses.iter().flatten());
+    let addresses = status
+        .filter(|address| matches!(address.type_.as_str(), "InternalIP" | "ExternalIP"))
+        .map(|address| address.address.as_str());
+    node.addresses = fields.addresses("status.addresses", addresses);
+    if let Some(annotations) = &object.metadata.annotations {
+        let mut announced = Announced {
+            fields: &mut fields,
+            annotations,
+        };
+        if announced.takes_part(keys) {
+            node.vxlan = announced.peer(&keys.backend_data, &keys.public_ip, |ip| match ip {
+                IpAddr::V4(v4) => Some(v4),
+                IpAddr::V6(_) => None,
+            });
+            node.vxlan_v6 =
+                announced.peer(&keys.backend_v6_data, &keys.public_ipv6, |ip| match ip {
+                    IpAddr::V4(_) => None,
+                    IpAddr::V6(v6) => Some(v6),
+                });
+        }
+    }
+    Ok(fields.done(node))
+}
+
+fn pod_cidrs(fields: &mut Fields, spec: Option<&core::NodeSpec>) -> Vec<IpNetwork> {
+    let Some(spec) = spec else { return Vec::new() };
+    let mut texts: Vec<&str> = spec
+        .pod_cidrs
+        .iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
+    if texts.is_empty() {
+        texts.extend(spec.pod_cidr.as_deref().filter(|text| !text.is_empty()));
+    }
+    let mut cidrs: Vec<IpNetwork> = Vec::new();
+    for (index, text) in texts.into_iter().enumerate() {
+        let field = format!("spec.podCIDRs[{index}]");
+        let Some(cidr) = fields.network(&field, text) else {
+            continue;
+        };
+        if cidrs.iter().any(|other| other.is_ipv4() == cidr.is_ipv4()) {
+            fields.problem(
+                &field,
+                text,
+                "give a node at most one prefix per address family",
+            );
+        } else {
+            cidrs.push(netstate::route::masked(cidr));
+        }
+    }
+    cidrs
+}
+
+struct Announced<'a> {
+    fields: &'a mut Fields,
+    annotations: &'a BTreeMap<String, String>,
+}
+
+impl Announced<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.annotations.get(key).map(String::as_str)
+    }
+
+    fn takes_part(&mut self, keys: &AnnotationKeys) -> bool {
+        if self.get(&keys.kube_subnet_manager) != Some("true") {
+            return false;
+        }
+        match self.get(&keys.backend_type) {
+            Some(VXLAN) => true,
+            Some(other) => {
+                let other = other.to_owned();
+                let field = annotation(&keys.backend_type);
+                self.fields
+                    .problem(&field, other, "use backend vxlan on every node");
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// The endpoint of one family: both annotations or none.
+    fn peer<Address>(
+        &mut self,
+        data_key: &str,
+        ip_key: &str,
+        of_family: impl FnOnce(IpAddr) -> Option<Address>,
+    ) -> Option<VxlanPeer<Address>> {
+        let data = self.get(data_key)?.to_owned();
+        let ip = self.get(ip_key)?.to_owned();
+        let remedy = "use {\"VNI\":1,\"VtepMAC\":\"02:…\"} with a unicast address";
+        let parsed = serde_json::from_str::<BackendData>(&data)
+            .ok()
+            .filter(|data| data.vtep_mac.is_unicast())
+            .ok_or(remedy);
+        let BackendData { vni, vtep_mac } =
+            self.fields.keep(&annotation(data_key), &data, parsed)?;
+        let address = ip.parse().ok().and_then(of_family);
+        let address = address.ok_or("use one address of the annotation's family");
+        let public_ip = self.fields.keep(&annotation(ip_key), &ip, address)?;
+        Some(VxlanPeer {
+            vni,
+            vtep_mac,
+            public_ip,
+        })
+    }
+}
+
+fn annotation(key: &str) -> String {
+    format!("metadata.annotations[{key}]")
+}
+
+#[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "json! borrows; calls read better without &")]
+mod tests {
+    use pretty_assertions::assert_eq;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const PREFIX: &str = "flannel.alpha.coreos.com";
+
+    fn translated(annotations: Value) -> Translated<Node> {
+        let object = serde_json::from_value(json!({
+            "metadata": {"name": "n2", "annotations": annotations},
+            "spec": {"podCIDR": "10.244.2.0/24", "podCIDRs": ["10.244.2.0/24", "fd00:2::/64"]},
+            "status": {"addresses": [
+                {"type": "InternalIP", "address": "172.30.0.2"},
+                {"type": "Hostname", "address": "n2"},
+            ]},
+        }));
+        node(&object.unwrap(), &AnnotationKeys::new(PREFIX).unwrap()).unwrap()
+    }
+
+    fn annotations(backend_data: &str, public_ip: &str) -> Value {
+        json!({
+            "flannel.alpha.coreos.com/kube-subnet-manager": "true",
+            "flannel.alpha.coreos.com/backend-type": "vxlan",
+            "flannel.alpha.coreos.com/backend-data": backend_data,
+            "flannel.alpha.coreos.com/public-ip": public_ip,
+        })
+    }
+
+    fn expected(vxlan: Option<VxlanPeer<std::net::Ipv4Addr>>) -> Node {
+        Node {
+            name: "n2".parse().unwrap(),
+            pod_cidrs: vec![
+                "10.244.2.0/24".parse().unwrap(),
+                "fd00:2::/64".parse().unwrap(),
+            ],
+            addresses: vec!["172.30.0.2".parse().unwrap()],
+            vxlan,
+            vxlan_v6: None,
+        }
+    }
+
+    #[test]
+    fn flannels_annotations_are_understood() {
+        let data = "{\"VNI\":1,\"VtepMAC\":\"3a:2a:00:00:00:02\"}";
+        let peer = VxlanPeer {
+            vni: 1.try_into().unwrap(),
+            vtep_mac: "3a:2a:00:00:00:02".parse().unwrap(),
+            public_ip: "172.30.0.2".parse().unwrap(),
+        };
+        assert_eq!(
+            translated(annotations(data, "172.30.0.2")),
+            Translated {
+                value: expected(Some(peer)),
+                problems: vec![]
+            }
+        );
+    }
+
+    #[test]
+    fn a_node_that_has_not_joined_is_no_problem() {
+        assert_eq!(
+            translated(json!({})),
+            Translated {
+                value: expected(None),
+                problems: vec![]
+            }
+        );
+    }
+
+    #[test]
+    fn a_wrong_annotation_costs_the_node_its_place_only() {
+        let good = "{\"VNI\":1,\"VtepMAC\":\"3a:2a:00:00:00:02\"}";
+        for (data, ip, field) in [
+            ("null", "172.30.0.2", "backend-data"),
+            ("{\"VNI\":1}", "172.30.0.2", "backend-data"),
+            (
+                "{\"VNI\":16777216,\"VtepMAC\":\"3a:2a:00:00:00:02\"}",
+                "172.30.0.2",
+                "backend-data",
+            ),
+            (
+                "{\"VNI\":1,\"VtepMAC\":\"ff:ff:ff:ff:ff:ff\"}",
+                "172.30.0.2",
+                "backend-data",
+            ),
+            (good, "fd00::1", "public-ip"),
+            (good, "", "public-ip"),
+        ] {
+            let translated = translated(annotations(data, ip));
+            assert_eq!(translated.value, expected(None), "{data} {ip}");
+            let fields: Vec<_> = translated
+                .problems
+                .iter()
+                .map(|p| p.field.as_str())
+                .collect();
+            assert_eq!(fields, [format!("metadata.annotations[{PREFIX}/{field}]")]);
+        }
+    }
+
+    #[test]
+    fn another_backend_is_named() {
+        let mut other = annotations("null", "172.30.0.2");
+        other["flannel.alpha.coreos.com/backend-type"] = json!("host-gw");
+        assert_eq!(
+            translated(other).problems[0].to_string(),
+            "Node n2: metadata.annotations[flannel.alpha.coreos.com/backend-type] \"host-gw\": \
+             use backend vxlan on every node"
+        );
+    }
+
+    #[test]
+    fn prefixes_follow_flannels_rule() {
+        let key = |prefix| AnnotationKeys::new(prefix).map(|keys| keys.public_ip);
+        assert_eq!(key("a.b").as_deref(), Ok("a.b/public-ip"));
+        assert_eq!(key("a.b/").as_deref(), Ok("a.b/public-ip"));
+        assert_eq!(key("a.b/c").as_deref(), Ok("a.b/c-public-ip"));
+        assert_eq!(key("a.b/c-").as_deref(), Ok("a.b/c-public-ip"));
+        assert!(key("").is_err());
+        assert!(key("a/b/c").is_err());
+    }
+}
