@@ -51,18 +51,17 @@ fn ports(fields: &mut Fields, object: &discovery::EndpointSlice) -> Vec<SlicePor
     for (index, port) in object.ports.iter().flatten().enumerate() {
         let field = format!("ports[{index}]");
         let protocol = fields.protocol(&format!("{field}.protocol"), port.protocol.as_deref());
-        let number = port
-            .port
-            .map(|number| fields.port(&format!("{field}.port"), number));
         // A missing number is "all ports"; a wrong one makes the entry useless.
-        if let (Some(protocol), Some(port_number)) =
-            (protocol, number.map_or(Some(None), |n| n.map(Some)))
-        {
+        let number = match port.port {
+            None => Some(None),
+            Some(number) => fields.port(&format!("{field}.port"), number).map(Some),
+        };
+        if let (Some(protocol), Some(number)) = (protocol, number) {
             let name = port.name.clone().unwrap_or_default();
             ports.push(SlicePort {
                 name,
                 protocol,
-                port: port_number,
+                port: number,
             });
         }
     }

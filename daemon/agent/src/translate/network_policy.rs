@@ -192,7 +192,10 @@ fn port(
 }
 
 #[cfg(test)]
-#[allow(clippy::needless_pass_by_value, reason = "json! borrows; calls read better without &")]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "json! borrows; calls read better without &"
+)]
 mod tests {
     use desired::names::Protocol;
     use pretty_assertions::assert_eq;

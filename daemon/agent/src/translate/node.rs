@@ -210,7 +210,10 @@ fn annotation(key: &str) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::needless_pass_by_value, reason = "json! borrows; calls read better without &")]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "json! borrows; calls read better without &"
+)]
 mod tests {
     use pretty_assertions::assert_eq;
     use serde_json::{Value, json};

@@ -131,7 +131,10 @@ fn load_balancer_ips(fields: &mut Fields, status: Option<&core::ServiceStatus>) 
 }
 
 #[cfg(test)]
-#[allow(clippy::needless_pass_by_value, reason = "json! borrows; calls read better without &")]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "json! borrows; calls read better without &"
+)]
 mod tests {
     use desired::cluster::TrafficPolicy;
     use desired::names::Protocol;
