@@ -1,1 +1,29 @@
-//! towline-hostnet
+//! The host's network: the only place with netlink, nftables, sysctl and `setns` code.
+//!
+//! Everything here is blocking and works on sockets of its own. A [`Netlink`] stays in the network
+//! namespace in which it was opened, so one thread can hold one socket per namespace. Messages are
+//! encoded here ([`wire`](crate)) rather than by a crate, because nftables needs an encoder anyway
+//! and an unknown attribute of a newer kernel must never make a reply unreadable.
+
+pub mod addrs;
+pub mod apply;
+pub mod error;
+mod fdb;
+pub mod links;
+mod neighbours;
+pub mod netns;
+pub mod nft;
+pub mod routes;
+pub mod socket;
+pub mod sysctl;
+pub mod targets;
+mod wire;
+
+pub use addrs::AddressInfo;
+pub use error::{Error, ErrorKind, Result};
+pub use links::{LinkInfo, PortFlag};
+pub use netns::Netns;
+pub use nft::{NftTarget, Nftables};
+pub use routes::{PROTOCOL_BOOT, PROTOCOL_TOWLINE};
+pub use socket::Netlink;
+pub use targets::{FdbTarget, NeighbourTarget, RouteTarget};

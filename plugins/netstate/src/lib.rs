@@ -3,7 +3,7 @@
 //! Nothing in this crate touches the kernel, the clock or a file. [`names`] parses text from
 //! outside into checked newtypes once; [`link`], [`addr`], [`route`], [`neighbour`] and [`nft`]
 //! hold what a node has or should have; [`step`] is an ordered plan with its undo; [`target`],
-//! [`diff`] and [`reconcile`] make an actual table equal a wanted one.
+//! [`mod@diff`] and [`mod@reconcile`] make an actual table equal a wanted one.
 #![forbid(unsafe_code)]
 
 pub mod addr;

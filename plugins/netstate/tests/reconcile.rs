@@ -1,4 +1,9 @@
 //! The generic loop against an in-memory table that records what happened, and in which order.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,0 +1,179 @@
+//! Taking the steps of a plan, and taking them back in reverse when one fails.
+
+use netstate::{Op, Place, Step, undo};
+
+use crate::error::{Error, Result};
+use crate::links::PortFlag;
+use crate::netns::Netns;
+use crate::routes::PROTOCOL_BOOT;
+use crate::socket::Netlink;
+use crate::sysctl;
+
+/// The two namespaces that steps are taken in.
+#[derive(Debug)]
+pub struct Places {
+    host: Netlink,
+    pod: Option<(Netns, Netlink)>,
+}
+
+/// A step that failed, after everything before it was taken back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{cause}{}", also(.leftovers))]
+pub struct Failed {
+    /// Why the step failed.
+    pub cause: Error,
+    /// What could not be taken back.
+    pub leftovers: Vec<Error>,
+}
+
+fn also(leftovers: &[Error]) -> String {
+    leftovers
+        .iter()
+        .map(|error| format!("; then, undoing: {error}"))
+        .collect()
+}
+
+// === impl Places ===
+
+impl Places {
+    /// The calling thread's namespace as host and, if given, `pod`.
+    ///
+    /// # Errors
+    /// When a socket cannot be opened.
+    pub fn open(pod: Option<Netns>) -> Result<Self> {
+        let host = Netlink::open()?;
+        let pod = match pod {
+            Some(netns) => {
+                let netlink = Netlink::open_in(&netns)?;
+                Some((netns, netlink))
+            }
+            None => None,
+        };
+        Ok(Self { host, pod })
+    }
+
+    /// The socket in the host's namespace.
+    pub const fn host(&mut self) -> &mut Netlink {
+        &mut self.host
+    }
+
+    /// The socket in the pod's namespace.
+    ///
+    /// # Errors
+    /// When no pod was given.
+    pub fn pod(&mut self) -> Result<&mut Netlink> {
+        match &mut self.pod {
+            Some((_, netlink)) => Ok(netlink),
+            None => Err(no_pod()),
+        }
+    }
+
+    /// The pod's namespace, if one was given.
+    #[must_use]
+    pub fn pod_netns(&self) -> Option<&Netns> {
+        self.pod.as_ref().map(|(netns, _)| netns)
+    }
+
+    fn netlink(&mut self, place: Place) -> Result<&mut Netlink> {
+        match place {
+            Place::Host => Ok(&mut self.host),
+            Place::Pod => self.pod(),
+        }
+    }
+}
+
+fn no_pod() -> Error {
+    Error::not_found("use network namespace", "of the pod")
+}
+
+/// Takes all `steps` in order.
+///
+/// # Errors
+/// When one fails. Those before it have been taken back then, in reverse.
+pub fn run(places: &mut Places, steps: &[Step]) -> std::result::Result<(), Failed> {
+    for (done, step) in steps.iter().enumerate() {
+        if let Err(cause) = take(places, step) {
+            let leftovers = revert(places, &steps[..done]);
+            return Err(Failed { cause, leftovers });
+        }
+    }
+    Ok(())
+}
+
+/// Takes back `steps`, the last one first, and returns what could not be taken back.
+pub fn revert(places: &mut Places, steps: &[Step]) -> Vec<Error> {
+    let back = steps.iter().rev().filter_map(undo);
+    back.filter_map(|step| take(places, &step).err()).collect()
+}
+
+/// Takes all `steps` in order, going on past failures, which are returned: for cleaning up.
+pub fn run_all(places: &mut Places, steps: &[Step]) -> Vec<Error> {
+    steps
+        .iter()
+        .filter_map(|step| take(places, step).err())
+        .collect()
+}
+
+fn take(places: &mut Places, step: &Step) -> Result<()> {
+    match &step.op {
+        Op::CreateLink(link) => {
+            let open = places.pod.as_ref().map(|(netns, _)| netns);
+            match (&link.kind, step.place, open) {
+                // The pod's namespace is open already; its path may even be gone by now.
+                (netstate::LinkKind::Veth(peer), Place::Host, Some(netns))
+                    if peer
+                        .netns
+                        .as_ref()
+                        .is_some_and(|p| p.as_path() == netns.path()) =>
+                {
+                    places.host.create_link_with_peer_in(link, Some(netns))
+                }
+                _ => places.netlink(step.place)?.create_link(link),
+            }
+        }
+        Op::WriteSysctl {
+            name,
+            value,
+            required,
+        } => {
+            let _inside = match (step.place, &places.pod) {
+                (Place::Host, _) => None,
+                (Place::Pod, Some((netns, _))) => Some(netns.enter()?),
+                (Place::Pod, None) => return Err(no_pod()),
+            };
+            match sysctl::write(name, value) {
+                Err(error) if error.is_not_found() && !required => Ok(()),
+                other => other,
+            }
+        }
+        op => change(places.netlink(step.place)?, op),
+    }
+}
+
+fn change(netlink: &mut Netlink, op: &Op) -> Result<()> {
+    match op {
+        Op::EnsureLink(link) => netlink.ensure_link(link).map(drop),
+        Op::DeleteLink(name) => netlink.delete_link(name),
+        Op::SetUp(name) => netlink.set_up(name),
+        Op::SetDown(name) => netlink.set_down(name),
+        Op::SetMtu(name, mtu) => netlink.set_mtu(name, *mtu),
+        Op::SetMac(name, mac) => netlink.set_mac(name, *mac),
+        Op::SetMaster(name, master) => netlink.set_master(name, Some(master)),
+        Op::SetHairpin(name, on) => netlink.set_port(name, PortFlag::Hairpin, *on),
+        Op::AddAddress(name, address) => netlink.add_address(name, address),
+        Op::EnsureAddress(name, address) => match netlink.add_address(name, address) {
+            Err(error) if error.is_exists() => Ok(()),
+            other => other,
+        },
+        Op::DeleteAddress(name, ip) => netlink.delete_address(name, *ip),
+        Op::AddRoute(route) => netlink.add_route(route, PROTOCOL_BOOT),
+        Op::EnsureRoute(route) => netlink.replace_route(route, PROTOCOL_BOOT),
+        Op::DeleteRoute(route) => netlink.delete_route(&route.key, route.device.as_ref(), None),
+        Op::EnsureNeighbour(neighbour) => netlink.set_neighbour(neighbour),
+        other => Err(Error::invalid(
+            "take step",
+            format!("{other:?}"),
+            "is not known here",
+        )),
+    }
+}

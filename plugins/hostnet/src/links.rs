@@ -1,0 +1,185 @@
+//! Network interfaces: observe, create, change, delete.
+
+mod change;
+mod create;
+
+use std::net::IpAddr;
+
+use netstate::{IfName, MacAddr, Mtu, Vni, Vxlan};
+
+use crate::error::{Error, Result, absent_is_fine};
+use crate::socket::Netlink;
+use crate::wire::message::{Message, Reply, attrs, find, read_ip, read_text, read_u16, read_u32};
+use crate::wire::rt::{
+    IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINKINFO,
+    IFLA_MASTER, IFLA_MTU, IFLA_OPERSTATE, IFLA_PROMISCUITY, IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING,
+    IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT, RTM_DELLINK,
+    RTM_GETLINK,
+};
+
+pub use change::PortFlag;
+
+/// Length of `struct ifinfomsg`.
+pub(crate) const IFINFO: usize = 16;
+const OPERSTATE_UP: u8 = 6;
+
+/// An interface as the kernel shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// Its number in this namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: IfName,
+    /// The kernel's name for its kind (`veth`, `bridge`, `vxlan`, …); empty for hardware and `lo`.
+    pub kind: String,
+    /// Its Ethernet address, if it has one.
+    pub mac: Option<MacAddr>,
+    /// Its MTU in bytes; `None` when beyond the range of [`Mtu`].
+    pub mtu: Option<Mtu>,
+    /// Number of the bridge (or other device) it is a port of.
+    pub master: Option<u32>,
+    /// For a veth the number of its peer, in the peer's namespace; for others of the device below.
+    pub peer: Option<u32>,
+    /// Whether it is administratively up.
+    pub up: bool,
+    /// Whether it is operational: up, with carrier, for a bridge with a working port.
+    pub running: bool,
+    /// How many have asked it to take all frames.
+    pub promiscuity: u32,
+    /// What only a VXLAN device has. Its `device` is in [`LinkInfo::vxlan_device`], as a number.
+    pub vxlan: Option<Vxlan>,
+    /// Number of the device that encapsulated packets leave by.
+    pub vxlan_device: Option<u32>,
+}
+
+// === impl Netlink: links ===
+
+impl Netlink {
+    /// The interface called `name`, if there is one.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub fn link(&mut self, name: &IfName) -> Result<Option<LinkInfo>> {
+        let mut message = Message::new(RTM_GETLINK, 0, &[0; IFINFO]);
+        message.text(IFLA_IFNAME, name.as_str());
+        self.one_link(message, name.as_str())
+    }
+
+    /// The interface with number `index`, if there is one.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub fn link_by_index(&mut self, index: u32) -> Result<Option<LinkInfo>> {
+        let message = Message::new(RTM_GETLINK, 0, &ifinfo(index, 0, 0));
+        self.one_link(message, &index.to_string())
+    }
+
+    /// All interfaces of the namespace, by number.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub fn links(&mut self) -> Result<Vec<LinkInfo>> {
+        let message = Message::new(RTM_GETLINK, 0, &[0; IFINFO]);
+        let found = self.wire.dump(&message, ("list", &"links"))?;
+        let mut links: Vec<LinkInfo> = found.iter().filter_map(parse).collect();
+        links.sort_by_key(|link| link.index);
+        Ok(links)
+    }
+
+    /// The number of the interface called `name`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn link_index(&mut self, name: &IfName) -> Result<u32> {
+        match self.link(name)? {
+            Some(link) => Ok(link.index),
+            None => Err(Error::not_found("find link", name)),
+        }
+    }
+
+    /// Removes an interface (and a veth's peer with it); an absent one is no error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn delete_link(&mut self, name: &IfName) -> Result<()> {
+        let mut message = Message::new(RTM_DELLINK, 0, &[0; IFINFO]);
+        message.text(IFLA_IFNAME, name.as_str());
+        absent_is_fine(self.wire.request(message, ("delete link", name)))
+    }
+
+    fn one_link(&mut self, message: Message, shown: &str) -> Result<Option<LinkInfo>> {
+        match self.wire.query(message, ("find link", &shown)) {
+            Ok(reply) => Ok(reply.as_ref().and_then(parse)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// `struct ifinfomsg` for a link by number, setting `flags` where `change` has bits.
+pub(crate) fn ifinfo(index: u32, flags: u32, change: u32) -> [u8; IFINFO] {
+    let mut body = [0; IFINFO];
+    body[4..8].copy_from_slice(&index.to_ne_bytes());
+    body[8..12].copy_from_slice(&flags.to_ne_bytes());
+    body[12..16].copy_from_slice(&change.to_ne_bytes());
+    body
+}
+
+fn parse(reply: &Reply) -> Option<LinkInfo> {
+    let attributes = reply.body.get(IFINFO..)?;
+    let mut link = LinkInfo {
+        index: read_u32(&reply.body, 4),
+        name: read_text(find(attributes, IFLA_IFNAME)?).parse().ok()?,
+        kind: String::new(),
+        mac: None,
+        mtu: None,
+        master: None,
+        peer: None,
+        up: read_u32(&reply.body, 8) & IFF_UP != 0,
+        running: false,
+        promiscuity: 0,
+        vxlan: None,
+        vxlan_device: None,
+    };
+    for (kind, value) in attrs(attributes) {
+        match kind {
+            IFLA_ADDRESS => link.mac = MacAddr::try_from(value).ok(),
+            IFLA_MTU => link.mtu = Mtu::try_from(read_u32(value, 0)).ok(),
+            IFLA_MASTER => link.master = Some(read_u32(value, 0)),
+            IFLA_LINK => link.peer = Some(read_u32(value, 0)).filter(|peer| *peer != 0),
+            IFLA_OPERSTATE => link.running = value.first() == Some(&OPERSTATE_UP),
+            IFLA_PROMISCUITY => link.promiscuity = read_u32(value, 0),
+            IFLA_LINKINFO => parse_info(&mut link, value),
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+fn parse_info(link: &mut LinkInfo, info: &[u8]) {
+    link.kind = find(info, IFLA_INFO_KIND)
+        .map(read_text)
+        .unwrap_or_default();
+    let Some(data) = find(info, IFLA_INFO_DATA).filter(|_| link.kind == "vxlan") else {
+        return;
+    };
+    let Some(vni) = find(data, IFLA_VXLAN_ID).and_then(|v| Vni::try_from(read_u32(v, 0)).ok())
+    else {
+        return;
+    };
+    let address = |kind| {
+        find(data, kind)
+            .and_then(read_ip)
+            .filter(|ip: &IpAddr| !ip.is_unspecified())
+    };
+    link.vxlan_device = find(data, IFLA_VXLAN_LINK)
+        .map(|v| read_u32(v, 0))
+        .filter(|index| *index != 0);
+    link.vxlan = Some(Vxlan {
+        vni,
+        port: find(data, IFLA_VXLAN_PORT).map_or(0, |v| u16::from_be(read_u16(v, 0))),
+        local: address(IFLA_VXLAN_LOCAL).or_else(|| address(IFLA_VXLAN_LOCAL6)),
+        device: None,
+        learning: find(data, IFLA_VXLAN_LEARNING).is_some_and(|v| v.first() == Some(&1)),
+    });
+}

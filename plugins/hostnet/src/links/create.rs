@@ -1,0 +1,163 @@
+//! Creating interfaces, each in one message.
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd};
+
+use netstate::{IfName, Link, LinkKind, VethPeer, Vxlan};
+
+use crate::error::{Error, Result};
+use crate::links::{IFINFO, ifinfo};
+use crate::netns::Netns;
+use crate::socket::Netlink;
+use crate::wire::message::{Message, NLM_F_CREATE, NLM_F_EXCL};
+use crate::wire::rt::{
+    IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MASTER,
+    IFLA_MTU, IFLA_NET_NS_FD, IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING, IFLA_VXLAN_LINK,
+    IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT, RTM_NEWLINK, VETH_INFO_PEER,
+};
+
+const OPERATION: &str = "create link";
+
+// === impl Netlink: creating links ===
+
+impl Netlink {
+    /// Creates `link` with everything it says, in one message. A veth's peer is created where its
+    /// `netns` says; a peer cannot be brought up by the same message.
+    ///
+    /// # Errors
+    /// When a link of either name exists, the master or the namespace does not, or the kernel
+    /// refuses. Nothing is left then.
+    pub fn create_link(&mut self, link: &Link) -> Result<()> {
+        let peer_netns = match &link.kind {
+            LinkKind::Veth(VethPeer {
+                netns: Some(path), ..
+            }) => Some(Netns::open(path)?),
+            _ => None,
+        };
+        self.create_link_with_peer_in(link, peer_netns.as_ref())
+    }
+
+    /// Like [`Netlink::create_link`], with the peer's namespace already open.
+    ///
+    /// # Errors
+    /// As [`Netlink::create_link`].
+    pub fn create_link_with_peer_in(&mut self, link: &Link, peer: Option<&Netns>) -> Result<()> {
+        let master = link
+            .master
+            .as_ref()
+            .map(|name| self.link_index(name))
+            .transpose()?;
+        let device = match &link.kind {
+            LinkKind::Vxlan(Vxlan {
+                device: Some(name), ..
+            }) => Some(self.link_index(name)?),
+            _ => None,
+        };
+        let flags = if link.up { IFF_UP } else { 0 };
+        let mut message = Message::new(
+            RTM_NEWLINK,
+            NLM_F_CREATE | NLM_F_EXCL,
+            &ifinfo(0, flags, flags),
+        );
+        message.text(IFLA_IFNAME, link.name.as_str());
+        if let Some(mac) = link.mac {
+            message.attr(IFLA_ADDRESS, &mac.octets());
+        }
+        if let Some(mtu) = link.mtu {
+            message.u32(IFLA_MTU, mtu.get());
+        }
+        if let Some(master) = master {
+            message.u32(IFLA_MASTER, master);
+        }
+        let kind = kind_name(link)?;
+        message.nest(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_KIND, kind);
+            match &link.kind {
+                LinkKind::Veth(far) => veth_data(info, link, far, peer),
+                LinkKind::Vxlan(vxlan) => vxlan_data(info, vxlan, device),
+                _ => {}
+            }
+        });
+        self.wire.request(message, (OPERATION, &link.name))
+    }
+
+    /// Creates `link` unless one of that name and kind is there; brings it up if it says so.
+    /// Whether it was created is returned.
+    ///
+    /// # Errors
+    /// When a link of that name and another kind is there, or the kernel refuses.
+    pub fn ensure_link(&mut self, link: &Link) -> Result<bool> {
+        let created = match self.create_link(link) {
+            Ok(()) => true,
+            Err(error) if error.is_exists() => false,
+            Err(error) => return Err(error),
+        };
+        if !created {
+            self.check_kind(&link.name, kind_name(link)?)?;
+            if link.up {
+                self.set_up(&link.name)?;
+            }
+        }
+        Ok(created)
+    }
+
+    fn check_kind(&mut self, name: &IfName, wanted: &str) -> Result<()> {
+        match self.link(name)? {
+            Some(found) if found.kind == wanted => Ok(()),
+            Some(found) => {
+                let reason = format!("exists as a {:?}, not a {wanted}; rename one", found.kind);
+                Err(Error::invalid(OPERATION, name, reason))
+            }
+            None => Err(Error::not_found("find link", name)),
+        }
+    }
+}
+
+fn kind_name(link: &Link) -> Result<&'static str> {
+    match &link.kind {
+        LinkKind::Veth(_) => Ok("veth"),
+        LinkKind::Bridge => Ok("bridge"),
+        LinkKind::Vxlan(_) => Ok("vxlan"),
+        other => {
+            let reason = format!("cannot create {other:?}; give a veth, bridge or vxlan");
+            Err(Error::invalid(OPERATION, &link.name, reason))
+        }
+    }
+}
+
+fn veth_data(info: &mut Message, link: &Link, far: &VethPeer, netns: Option<&Netns>) {
+    info.nest(IFLA_INFO_DATA, |data| {
+        data.nest(VETH_INFO_PEER, |peer| {
+            peer.raw(&[0; IFINFO]).text(IFLA_IFNAME, far.name.as_str());
+            if let Some(mac) = far.mac {
+                peer.attr(IFLA_ADDRESS, &mac.octets());
+            }
+            if let Some(mtu) = link.mtu {
+                peer.u32(IFLA_MTU, mtu.get());
+            }
+            if let Some(netns) = netns {
+                peer.attr(IFLA_NET_NS_FD, &netns.as_fd().as_raw_fd().to_ne_bytes());
+            }
+        });
+    });
+}
+
+fn vxlan_data(info: &mut Message, vxlan: &Vxlan, device: Option<u32>) {
+    info.nest(IFLA_INFO_DATA, |data| {
+        data.u32(IFLA_VXLAN_ID, vxlan.vni.get());
+        data.attr(IFLA_VXLAN_PORT, &vxlan.port.to_be_bytes());
+        data.attr(IFLA_VXLAN_LEARNING, &[u8::from(vxlan.learning)]);
+        match vxlan.local {
+            Some(local @ IpAddr::V4(_)) => {
+                data.ip(IFLA_VXLAN_LOCAL, local);
+            }
+            Some(local @ IpAddr::V6(_)) => {
+                data.ip(IFLA_VXLAN_LOCAL6, local);
+            }
+            None => {}
+        }
+        if let Some(device) = device {
+            data.u32(IFLA_VXLAN_LINK, device);
+        }
+    });
+}

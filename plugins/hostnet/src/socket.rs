@@ -1,0 +1,200 @@
+//! A blocking netlink socket: request, query, dump.
+
+use std::fmt::Display;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
+    setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeVal;
+
+use crate::error::{Error, Result};
+use crate::netns::Netns;
+use crate::wire::message::{
+    HEADER, Message, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE,
+    NLMSG_ERROR, Reply, find, read_text, read_u32, replies,
+};
+
+/// No datagram of the kernel is larger (`NLMSG_GOODSIZE` and dumps up to 32 KiB).
+const BUFFER: usize = 64 * 1024;
+/// The kernel answers at once; a silence of this many seconds is an error.
+const TIMEOUT_SECONDS: i64 = 5;
+/// Times an interrupted dump is begun anew before the table counts as unreadable.
+const DUMP_ATTEMPTS: u32 = 10;
+const NLMSGERR_ATTR_MSG: u16 = 1;
+
+/// What is being done to what, for errors.
+pub(crate) type About<'a> = (&'static str, &'a dyn Display);
+
+/// A connection to the kernel's routing tables in one network namespace.
+#[derive(Debug)]
+pub struct Netlink {
+    pub(crate) wire: Wire,
+}
+
+// === impl Netlink ===
+
+impl Netlink {
+    /// Opens a socket in the network namespace of the calling thread. It stays there.
+    ///
+    /// # Errors
+    /// When the kernel gives no socket.
+    pub fn open() -> Result<Self> {
+        Ok(Self {
+            wire: Wire::open(SockProtocol::NetlinkRoute)?,
+        })
+    }
+
+    /// Opens a socket in another network namespace.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered or the kernel gives no socket.
+    pub fn open_in(netns: &Netns) -> Result<Self> {
+        let _inside = netns.enter()?;
+        Self::open()
+    }
+}
+
+/// A netlink socket of any protocol.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    socket: OwnedFd,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+// === impl Wire ===
+
+impl Wire {
+    pub(crate) fn open(protocol: SockProtocol) -> Result<Self> {
+        let failed = |errno| Error::errno("open netlink socket", format!("{protocol:?}"), errno);
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket =
+            socket(AddressFamily::Netlink, SockType::Raw, flags, protocol).map_err(failed)?;
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(failed)?;
+        let timeout = TimeVal::new(TIMEOUT_SECONDS, 0);
+        setsockopt(&socket, sockopt::ReceiveTimeout, &timeout).map_err(failed)?;
+        set_flag(&socket, libc::NETLINK_EXT_ACK).map_err(failed)?;
+        set_flag(&socket, libc::NETLINK_GET_STRICT_CHK).map_err(failed)?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+            buffer: vec![0; BUFFER],
+        })
+    }
+
+    /// Does what `message` says; the kernel's acknowledgement is awaited.
+    pub(crate) fn request(&mut self, message: Message, about: About<'_>) -> Result<()> {
+        self.exchange(message.flag(NLM_F_ACK), about).map(drop)
+    }
+
+    /// Asks for one object; `None` when the kernel answers nothing but an acknowledgement.
+    pub(crate) fn query(&mut self, message: Message, about: About<'_>) -> Result<Option<Reply>> {
+        self.exchange(message.flag(NLM_F_ACK), about)
+            .map(|found| found.into_iter().next())
+    }
+
+    /// Asks for a whole table. Begun anew when it changed while being read.
+    pub(crate) fn dump(&mut self, message: &Message, about: About<'_>) -> Result<Vec<Reply>> {
+        for _ in 0..DUMP_ATTEMPTS {
+            let found = self.exchange(message.clone().flag(NLM_F_DUMP), about)?;
+            if found.iter().all(|reply| reply.flags & NLM_F_DUMP_INTR == 0) {
+                return Ok(found);
+            }
+        }
+        Err(Error::errno(about.0, about.1, Errno::EINTR))
+    }
+
+    fn exchange(&mut self, message: Message, about: About<'_>) -> Result<Vec<Reply>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let sequence = self.sequence;
+        self.send(&message.finish(sequence))
+            .map_err(|e| Error::errno(about.0, about.1, e))?;
+        let mut found = Vec::new();
+        loop {
+            let datagram = self
+                .receive(MsgFlags::empty())
+                .map_err(|e| Error::errno(about.0, about.1, e))?;
+            for reply in datagram
+                .into_iter()
+                .filter(|reply| reply.sequence == sequence)
+            {
+                match reply.kind {
+                    NLMSG_ERROR | NLMSG_DONE => {
+                        verdict(&reply, about)?;
+                        return Ok(found);
+                    }
+                    _ => found.push(reply),
+                }
+            }
+        }
+    }
+
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> nix::Result<()> {
+        if bytes.len() > BUFFER {
+            let wanted = bytes.len() + BUFFER;
+            setsockopt(&self.socket, sockopt::SndBufForce, &wanted)?;
+        }
+        send(self.socket.as_raw_fd(), bytes, MsgFlags::empty()).map(drop)
+    }
+
+    /// The messages of one datagram.
+    pub(crate) fn receive(&mut self, flags: MsgFlags) -> nix::Result<Vec<Reply>> {
+        loop {
+            match recv(self.socket.as_raw_fd(), &mut self.buffer, flags) {
+                Ok(length) => return Ok(replies(&self.buffer[..length])),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+/// The kernel's verdict in an error or done message: zero is success.
+pub(crate) fn verdict(reply: &Reply, about: About<'_>) -> Result<()> {
+    let code = read_u32(&reply.body, 0).cast_signed();
+    if code == 0 {
+        return Ok(());
+    }
+    let mut error = Error::errno(about.0, about.1, Errno::from_raw(-code));
+    if let Some(text) = explanation(reply) {
+        error.reason = format!("{}: {text}", error.reason);
+    }
+    Err(error)
+}
+
+/// The extended acknowledgement's text: after the error code and the request's header (an error
+/// caps the echoed request only when asked to, so its length counts).
+fn explanation(reply: &Reply) -> Option<String> {
+    if reply.flags & NLM_F_ACK_TLVS == 0 {
+        return None;
+    }
+    let attributes = if reply.kind == NLMSG_ERROR {
+        let echoed = (read_u32(&reply.body, 4) as usize)
+            .max(HEADER)
+            .next_multiple_of(4);
+        reply.body.get(4 + echoed..)?
+    } else {
+        reply.body.get(4..)?
+    };
+    find(attributes, NLMSGERR_ATTR_MSG).map(read_text)
+}
+
+fn set_flag(socket: &OwnedFd, option: libc::c_int) -> nix::Result<()> {
+    let one: libc::c_int = 1;
+    let length = libc::socklen_t::try_from(size_of_val(&one)).unwrap_or(4);
+    // SAFETY: the descriptor is open for the call, and the value pointer and its length describe
+    // `one`, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_NETLINK,
+            option,
+            std::ptr::from_ref(&one).cast(),
+            length,
+        )
+    };
+    Errno::result(result).map(drop)
+}
