@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cluster;
+pub mod family;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
 pub mod ip_block;
@@ -13,4 +14,5 @@ pub mod labels;
 pub mod masquerade;
 pub mod names;
 pub mod routes;
+pub mod services;
 pub mod stable_id;
