@@ -1,0 +1,5 @@
+//! The API on the Unix socket.
+
+mod error;
+
+pub use self::error::ApiError;

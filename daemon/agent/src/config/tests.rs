@@ -1,0 +1,183 @@
+use pretty_assertions::assert_eq;
+
+use super::*;
+
+const NET_CONF: &str = r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#;
+
+fn net_error(text: &str) -> String {
+    NetConf::parse("net-conf.json", text)
+        .unwrap_err()
+        .to_string()
+}
+
+fn checked(settings: Settings) -> Result<Config, ConfigError> {
+    let settings = Settings {
+        node_name: Some(settings.node_name.unwrap_or_else(|| "n1".to_owned())),
+        ..settings
+    };
+    Config::check(settings, NetConf::parse("net-conf.json", NET_CONF).unwrap())
+}
+
+#[test]
+fn the_usual_net_conf_is_read_with_flannels_defaults() {
+    let read = NetConf::parse("net-conf.json", NET_CONF).unwrap();
+    assert_eq!(read.network, "10.244.0.0/16".parse().unwrap());
+    assert_eq!(read.vxlan.vni.to_string(), "1");
+    assert_eq!(read.vxlan.port, 8472);
+    assert_eq!(read.vxlan.mtu, None);
+}
+
+#[test]
+fn keys_are_case_insensitive_and_unknown_ones_are_told() {
+    let text = r#"{"network": "10.1.0.0/16", "EnableNFTables": true, "Netmask": 3,
+                   "backend": {"type": "VXLAN", "vni": 7, "port": 4789, "mtu": 1400, "X": 1}}"#;
+    let read = NetConf::parse("net-conf.json", text).unwrap();
+    assert_eq!(read.vxlan.vni.to_string(), "7");
+    assert_eq!(read.vxlan.port, 4789);
+    assert_eq!(read.vxlan.mtu.unwrap().to_string(), "1400");
+    assert_eq!(read.ignored, ["Netmask", "Backend.X"]);
+}
+
+#[test]
+fn a_wrong_net_conf_is_one_line_with_field_value_and_remedy() {
+    assert_eq!(
+        net_error(r#"{"Network": "10.244.0.0/33", "Backend": {"Type": "vxlan"}}"#),
+        "net-conf.json: Network: 10.244.0.0/33: write the pods' IPv4 network, e.g. \"10.244.0.0/16\""
+    );
+    assert_eq!(
+        net_error(r#"{"Network": "10.244.1.0/16", "Backend": {"Type": "vxlan"}}"#),
+        "net-conf.json: Network: 10.244.1.0/16: host bits are set; write 10.244.0.0/16"
+    );
+    assert_eq!(
+        net_error(r#"{"Backend": {"Type": "vxlan"}}"#),
+        "net-conf.json: Network: (missing): write the pods' IPv4 network, e.g. \"10.244.0.0/16\""
+    );
+    assert_eq!(
+        net_error(r#"{"Network": "10.244.0.0/16"}"#),
+        "net-conf.json: Backend.Type: (missing): this version carries pods by \"vxlan\" only; write that"
+    );
+    assert_eq!(
+        net_error(r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan", "VNI": "1"}}"#),
+        "net-conf.json: Backend.VNI: \"1\": write a whole number from 1 to 16777215"
+    );
+    assert_eq!(
+        net_error(
+            r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan", "DirectRouting": true}}"#
+        ),
+        "net-conf.json: Backend.DirectRouting: true: not possible in this version; leave it out or write false"
+    );
+    assert!(net_error("{\"Network\": }").starts_with("net-conf.json: line 1 column 13: "));
+    assert_eq!(
+        net_error("[]"),
+        "net-conf.json: (document): []: write a JSON object"
+    );
+}
+
+#[test]
+fn defaults_are_those_of_the_reference() {
+    let config = checked(Settings::default()).unwrap();
+    assert_eq!(
+        config.annotations.public_ip,
+        "flannel.alpha.coreos.com/public-ip"
+    );
+    assert_eq!(
+        config.subnet_files,
+        [
+            PathBuf::from("/run/flannel/subnet.env"),
+            PathBuf::from("/run/towline/subnet.env")
+        ]
+    );
+    assert_eq!(config.socket, PathBuf::from("/run/towline/towlined.sock"));
+    assert_eq!(config.metrics, Some("127.0.0.1:10249".parse().unwrap()));
+    assert_eq!(config.healthz, ["0.0.0.0:10256".parse().unwrap()]);
+    assert_eq!(config.resync, Duration::from_secs(10));
+    assert!(config.ip_masq && config.services && config.policy);
+}
+
+#[test]
+fn flannels_health_port_is_answered_beside_ours() {
+    let config = checked(Settings {
+        healthz_port: Some(8081),
+        metrics_bind_address: Some(Bind(None)),
+        ..Settings::default()
+    })
+    .unwrap();
+    assert_eq!(
+        config.healthz,
+        [
+            "0.0.0.0:10256".parse().unwrap(),
+            "0.0.0.0:8081".parse().unwrap()
+        ]
+    );
+    assert_eq!(config.metrics, None);
+}
+
+#[test]
+fn wrong_settings_are_one_line_each() {
+    let message = |settings: Settings| checked(settings).unwrap_err().to_string();
+    let with = |change: fn(&mut Settings)| {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        settings
+    };
+    assert_eq!(
+        message(with(|s| s.state_dir = Some("run".into()))),
+        "settings: state-dir: run: write an absolute path without `..`"
+    );
+    assert_eq!(
+        message(with(|s| s.state_dir = Some("/run/../etc".into()))),
+        "settings: state-dir: /run/../etc: write an absolute path without `..`"
+    );
+    assert_eq!(
+        message(with(|s| s.node_name = Some("Node_1".into()))),
+        "settings: node-name: Node_1: write the name of this node's Node object: lower case letters, digits, `-` and `.`"
+    );
+    assert_eq!(
+        message(with(|s| s.resync_seconds = Some(0))),
+        "settings: resync-seconds: 0: write a whole number from 1 to 3600"
+    );
+    assert_eq!(
+        message(with(|s| s.kube_subnet_mgr = Some(false))),
+        "settings: kube-subnet-mgr: false: this version takes subnets from the Kubernetes API only; leave it out or write true"
+    );
+    assert!(
+        message(with(|s| s.iface_regex = vec!["eth(".into()]))
+            .starts_with("settings: iface-regex: eth(: ")
+    );
+    assert_eq!(
+        message(with(|s| s.kube_annotation_prefix = Some("A/b/c".into()))),
+        "settings: kube-annotation-prefix: A/b/c: write a domain, or domain/name, of lower case letters, digits, `-` and `.`"
+    );
+}
+
+#[test]
+fn a_wrong_file_is_one_line() {
+    let error = |text: &str| parse_file("towlined.yaml", text).unwrap_err().to_string();
+    assert_eq!(
+        error("node-name: a\nnodename: b\n"),
+        "towlined.yaml: nodename: b: no such key; the keys are the flags of `towlined --help` without dashes in front"
+    );
+    assert!(error("policy: perhaps\n").starts_with("towlined.yaml: policy: perhaps: "));
+    assert!(error("metrics-bind-address: x\n").contains("\"x\" is not IP:PORT"));
+    assert!(error("- a\n").starts_with("towlined.yaml: (document): "));
+    let read = parse_file(
+        "towlined.yaml",
+        "iface:\n- eth0\n- eth1\nhealthz-bind-address: none\n",
+    )
+    .unwrap();
+    assert_eq!(read.iface, ["eth0", "eth1"]);
+    assert_eq!(read.healthz_bind_address, Some(Bind(None)));
+    assert_eq!(
+        parse_file("towlined.yaml", "# nothing\n").unwrap(),
+        Settings::default()
+    );
+}
+
+#[test]
+fn the_default_file_may_be_absent_but_a_named_one_may_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("none.yaml");
+    let error = read_file(Some(&missing)).unwrap_err();
+    assert_eq!(error.field, "config");
+    assert!(error.remedy.ends_with("; name a readable file"));
+}

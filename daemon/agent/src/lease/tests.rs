@@ -1,0 +1,80 @@
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use desired::cluster::{Node, ThisNode};
+
+use super::*;
+use crate::store::{Change, Store};
+
+/// A lease store that writes what it publishes back into the snapshot, as the watch would.
+struct Echo {
+    store: Arc<Store>,
+    refuse: Arc<Mutex<u32>>,
+    published: watch::Sender<Vec<Lease>>,
+}
+
+impl LeaseStore for Echo {
+    async fn publish(&mut self, lease: &Lease) -> anyhow::Result<()> {
+        let mut refuse = self.refuse.lock().unwrap();
+        if *refuse > 0 {
+            *refuse -= 1;
+            anyhow::bail!("refused");
+        }
+        let mut node = Node::new("n1".parse().unwrap());
+        node.vxlan = Some(lease.announced());
+        self.published.send_modify(|all| all.push(lease.clone()));
+        self.store.change(vec![Change::Apply(node)]);
+        Ok(())
+    }
+}
+
+fn lease(mac: &str) -> Lease {
+    Lease {
+        subnet: "10.244.3.0/24".parse().unwrap(),
+        overlay: OverlayDevice {
+            name: "flannel.1".parse().unwrap(),
+            vni: 1.try_into().unwrap(),
+            mac: mac.parse().unwrap(),
+            public_ip: "172.30.0.5".parse().unwrap(),
+        },
+        mtu: 1450.try_into().unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn a_lease_is_published_until_it_is_shown_and_again_when_it_is_lost() {
+    let this_node = ThisNode {
+        name: "n1".parse().unwrap(),
+        addresses: BTreeSet::new(),
+    };
+    let store = Arc::new(Store::new(Cluster::new(this_node, Vec::new())));
+    let (published, mut seen) = watch::channel(Vec::new());
+    let refuse = Arc::new(Mutex::new(1));
+    let echo = Echo {
+        store: store.clone(),
+        refuse: refuse.clone(),
+        published,
+    };
+    let (lease_in, lease_out) = watch::channel(None);
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(keep(echo, lease_out, store.subscribe(), stop.clone()));
+
+    let first = lease("02:00:00:00:00:01");
+    lease_in.send(Some(first.clone())).unwrap();
+    seen.wait_for(|all| *all == [first.clone()]).await.unwrap();
+    assert_eq!(*refuse.lock().unwrap(), 0);
+
+    // Somebody edits the Node object, or it is made anew.
+    store.change(vec![Change::Apply(Node::new("n1".parse().unwrap()))]);
+    seen.wait_for(|all| all.len() == 2).await.unwrap();
+
+    let second = lease("02:00:00:00:00:02");
+    lease_in.send(Some(second.clone())).unwrap();
+    seen.wait_for(|all| all.last() == Some(&second))
+        .await
+        .unwrap();
+    assert_eq!(seen.borrow().len(), 3);
+
+    stop.cancel();
+    task.await.unwrap();
+}

@@ -1,0 +1,210 @@
+//! The overlay's VXLAN device, its addresses and kernel parameters, as Targets.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use hostnet::{Netlink, Result, sysctl};
+use ipnetwork::IpNetwork;
+use netstate::{Address, IfName, Link, LinkKind, MacAddr, Mtu, Target, Vxlan};
+
+/// The VXLAN device as it should be or is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Vtep {
+    /// What cannot be changed once it exists; `None` if the name belongs to no VXLAN device.
+    pub vxlan: Option<Vxlan>,
+    /// Its Ethernet address.
+    pub mac: Option<MacAddr>,
+    /// Its MTU.
+    pub mtu: Option<Mtu>,
+    /// Whether it is up.
+    pub up: bool,
+}
+
+/// The one device called `name`.
+#[derive(Debug)]
+pub struct VtepTarget {
+    netlink: Netlink,
+    name: IfName,
+}
+
+/// The IPv4 addresses of the overlay device.
+#[derive(Debug)]
+pub struct AddressTarget {
+    netlink: Netlink,
+    device: IfName,
+}
+
+/// Kernel parameters by name; only those asked for are looked at, and none is ever removed.
+#[derive(Debug)]
+pub struct SysctlTarget {
+    names: Vec<String>,
+}
+
+// === impl VtepTarget ===
+
+impl VtepTarget {
+    /// Works on `netlink`'s namespace.
+    #[must_use]
+    pub const fn new(netlink: Netlink, name: IfName) -> Self {
+        Self { netlink, name }
+    }
+
+    /// The Ethernet address of the device that is there.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub fn mac(&mut self) -> Result<Option<MacAddr>> {
+        Ok(self.netlink.link(&self.name)?.and_then(|link| link.mac))
+    }
+
+    fn create(&mut self, wanted: &Vtep, vxlan: Vxlan) -> Result<()> {
+        let mut link = Link::new(self.name.clone(), LinkKind::Vxlan(vxlan)).up();
+        link.mac = wanted.mac;
+        link.mtu = wanted.mtu;
+        self.netlink.create_link(&link)
+    }
+}
+
+impl Target for VtepTarget {
+    type Key = IfName;
+    type Value = Vtep;
+    type Error = hostnet::Error;
+
+    fn observe(&mut self) -> Result<BTreeMap<IfName, Vtep>> {
+        let Some(link) = self.netlink.link(&self.name)? else {
+            return Ok(BTreeMap::new());
+        };
+        let device = match link.vxlan_device.filter(|index| *index != 0) {
+            Some(index) => self.netlink.link_by_index(index)?.map(|below| below.name),
+            None => None,
+        };
+        let vxlan = link.vxlan.map(|vxlan| Vxlan { device, ..vxlan });
+        let vtep = Vtep {
+            vxlan,
+            mac: link.mac,
+            mtu: link.mtu,
+            up: link.up,
+        };
+        Ok(BTreeMap::from([(link.name, vtep)]))
+    }
+
+    /// Changes what can be changed; a device with other VXLAN parameters is made anew.
+    fn put(&mut self, name: &IfName, wanted: &Vtep) -> Result<()> {
+        let Some(vxlan) = wanted.vxlan.clone() else {
+            return Ok(());
+        };
+        match self.observe()?.remove(name) {
+            None => self.create(wanted, vxlan),
+            Some(found) if found.vxlan != wanted.vxlan => {
+                tracing::info!(device = %name, ?found, ?wanted, "overlay device is made anew");
+                self.netlink.delete_link(name)?;
+                self.create(wanted, vxlan)
+            }
+            Some(found) => {
+                if let Some(mac) = wanted.mac.filter(|mac| found.mac != Some(*mac)) {
+                    self.netlink.set_mac(name, mac)?;
+                }
+                if let Some(mtu) = wanted.mtu.filter(|mtu| found.mtu != Some(*mtu)) {
+                    self.netlink.set_mtu(name, mtu)?;
+                }
+                self.netlink.set_up(name)
+            }
+        }
+    }
+
+    fn delete(&mut self, name: &IfName) -> Result<()> {
+        self.netlink.delete_link(name)
+    }
+}
+
+// === impl AddressTarget ===
+
+impl AddressTarget {
+    /// Works on `device` in `netlink`'s namespace.
+    #[must_use]
+    pub const fn new(netlink: Netlink, device: IfName) -> Self {
+        Self { netlink, device }
+    }
+}
+
+impl Target for AddressTarget {
+    type Key = IpNetwork;
+    type Value = ();
+    type Error = hostnet::Error;
+
+    fn observe(&mut self) -> Result<BTreeMap<IpNetwork, ()>> {
+        let found = self.netlink.addresses(&self.device)?;
+        let v4 = found.into_iter().filter(|address| address.ip.is_ipv4());
+        Ok(v4.map(|address| (address.ip, ())).collect())
+    }
+
+    fn put(&mut self, ip: &IpNetwork, (): &()) -> Result<()> {
+        self.netlink.add_address(&self.device, &Address::new(*ip))
+    }
+
+    fn delete(&mut self, ip: &IpNetwork) -> Result<()> {
+        self.netlink.delete_address(&self.device, *ip)
+    }
+}
+
+// === impl SysctlTarget ===
+
+impl SysctlTarget {
+    /// The parameters `names`, with slashes: `net/ipv4/ip_forward`.
+    #[must_use]
+    pub const fn new(names: Vec<String>) -> Self {
+        Self { names }
+    }
+
+    /// What must be so for packets to pass between pods, device and uplink.
+    ///
+    /// Replies may come in through the overlay for what left by another way (host ports, node
+    /// addresses), so its reverse path filter is loose (RFC 3704).
+    #[must_use]
+    pub fn for_overlay(device: &IfName) -> BTreeMap<String, String> {
+        let own = |family: &str, name: &str| format!("net/{family}/conf/{device}/{name}");
+        BTreeMap::from([
+            ("net/ipv4/ip_forward".to_owned(), "1".to_owned()),
+            (own("ipv4", "rp_filter"), "2".to_owned()),
+            (own("ipv6", "accept_ra"), "0".to_owned()),
+        ])
+    }
+}
+
+impl Target for SysctlTarget {
+    type Key = String;
+    type Value = String;
+    type Error = hostnet::Error;
+
+    fn observe(&mut self) -> Result<BTreeMap<String, String>> {
+        let mut found = BTreeMap::new();
+        for name in &self.names {
+            match sysctl::read(name) {
+                Ok(value) => {
+                    found.insert(name.clone(), value);
+                }
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    /// A parameter that this kernel does not have (IPv6 switched off) needs no value.
+    fn put(&mut self, name: &String, value: &String) -> Result<()> {
+        match sysctl::write(name, value) {
+            Err(error) if error.is_not_found() && name.starts_with("net/ipv6/") => Ok(()),
+            result => result,
+        }
+    }
+
+    fn delete(&mut self, _: &String) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The address that identifies the overlay device: the subnet's first, alone.
+#[must_use]
+pub(super) fn vtep_address(subnet: ipnetwork::Ipv4Network) -> IpNetwork {
+    IpNetwork::from(IpAddr::V4(subnet.network()))
+}
