@@ -11,6 +11,12 @@ pub(crate) trait Controller: Send + Sync {
     /// Its name, for logs.
     fn name(&self) -> &'static str;
 
+    /// How many keys may be worked on at a time. One where a decision depends on all earlier ones
+    /// (allocation), more where keys do not meet.
+    fn width(&self) -> usize {
+        1
+    }
+
     /// Keys to reconcile once at the start even if no object asks for it.
     fn initial(&self) -> Vec<Key> {
         Vec::new()
