@@ -102,8 +102,12 @@ impl Cgroup {
         if !self.0.is_dir() {
             return Ok(());
         }
-        fs::write(self.0.join("cgroup.kill"), "1")
-            .with_context(|| format!("kill cgroup {}", self.0.display()))?;
+        match fs::write(self.0.join("cgroup.kill"), "1") {
+            Err(error) if !gone(&error) => {
+                return Err(error).with_context(|| format!("kill cgroup {}", self.0.display()));
+            }
+            _ => {}
+        }
         wait::until("the lab's processes end", Duration::from_secs(10), || {
             let left = self.processes()?;
             Ok(if left.is_empty() {

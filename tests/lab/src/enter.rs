@@ -13,12 +13,13 @@ use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::setsid;
+use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
 use crate::namespace::Namespace;
 
 /// Where the program is to run. Absent namespaces are inherited.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, clap::Args)]
 pub struct Place {
     /// Network namespace.
     #[arg(long)]
@@ -112,7 +113,11 @@ impl Place {
             .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
     }
 
-    fn join(&self) -> Result<()> {
+    /// Moves the calling process there (a pid namespace receives only its children).
+    ///
+    /// # Errors
+    /// When something cannot be joined.
+    pub fn join(&self) -> Result<()> {
         if self.die_with_parent {
             prctl::set_pdeathsig(Signal::SIGKILL).context("tie the process to its parent")?;
         }

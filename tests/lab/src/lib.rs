@@ -1,6 +1,7 @@
 //! The lab: a Kubernetes cluster out of network namespaces on one machine, its node agent, the demo and
 //! the connectivity checks. Test code: nothing of the product depends on it.
 
+pub mod agent;
 pub mod applet;
 pub mod cgroup;
 pub mod cluster;

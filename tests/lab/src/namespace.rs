@@ -136,7 +136,7 @@ pub(crate) fn fd_path(file: &impl std::os::fd::AsRawFd) -> std::path::PathBuf {
 /// Binds `source` to `target`, without what is mounted below `source` (or over it).
 pub(crate) fn bind(source: &Path, target: &Path) -> Result<()> {
     mount(Some(source), target, none(), MsFlags::MS_BIND, none())
-    .with_context(|| format!("bind {} to {}", source.display(), target.display()))
+        .with_context(|| format!("bind {} to {}", source.display(), target.display()))
 }
 
 /// Mounts a fresh tmpfs; `mode` is octal text.
