@@ -9,8 +9,8 @@ use crate::error::{Error, Result, absent_is_fine};
 use crate::socket::Netlink;
 use crate::wire::message::{Message, NLM_F_CREATE, NLM_F_EXCL, Reply, find, read_ip, read_u32};
 use crate::wire::rt::{
-    IFA_ADDRESS, IFA_BROADCAST, IFA_F_DADFAILED, IFA_F_NODAD, IFA_F_PERMANENT, IFA_F_TENTATIVE,
-    IFA_FLAGS, IFA_LOCAL, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR,
+    IFA_ADDRESS, IFA_BROADCAST, IFA_F_DADFAILED, IFA_F_NODAD, IFA_F_NOPREFIXROUTE, IFA_F_PERMANENT,
+    IFA_F_TENTATIVE, IFA_FLAGS, IFA_LOCAL, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR,
 };
 
 /// Length of `struct ifaddrmsg`.
@@ -64,14 +64,20 @@ impl Netlink {
         body[3] = address.scope.map_or(0, netstate::Scope::number);
         let mut message = Message::new(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &body);
         message.ip(IFA_LOCAL, ip.ip()).ip(IFA_ADDRESS, ip.ip());
-        match ip {
-            IpNetwork::V4(v4) if v4.prefix() < 31 => {
-                message.ip(IFA_BROADCAST, IpAddr::V4(v4.broadcast()));
-            }
-            IpNetwork::V6(_) if address.nodad => {
-                message.u32(IFA_FLAGS, IFA_F_NODAD);
-            }
-            _ => {}
+        if let IpNetwork::V4(v4) = ip
+            && v4.prefix() < 31
+        {
+            message.ip(IFA_BROADCAST, IpAddr::V4(v4.broadcast()));
+        }
+        let mut flags = 0;
+        if address.nodad && ip.is_ipv6() {
+            flags |= IFA_F_NODAD;
+        }
+        if address.no_prefix_route {
+            flags |= IFA_F_NOPREFIXROUTE;
+        }
+        if flags != 0 {
+            message.u32(IFA_FLAGS, flags);
         }
         self.wire
             .request(message, ("add address", &format!("{ip} dev {device}")))

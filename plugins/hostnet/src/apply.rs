@@ -160,6 +160,8 @@ fn change(netlink: &mut Netlink, op: &Op) -> Result<()> {
         Op::SetMac(name, mac) => netlink.set_mac(name, *mac),
         Op::SetMaster(name, master) => netlink.set_master(name, Some(master)),
         Op::SetHairpin(name, on) => netlink.set_port(name, PortFlag::Hairpin, *on),
+        Op::SetIsolated(name, on) => netlink.set_port(name, PortFlag::Isolated, *on),
+        Op::SetPromiscuous(name, on) => netlink.set_promiscuous(name, *on),
         Op::AddAddress(name, address) => netlink.add_address(name, address),
         Op::EnsureAddress(name, address) => match netlink.add_address(name, address) {
             Err(error) if error.is_exists() => Ok(()),

@@ -14,6 +14,8 @@ pub struct Address {
     pub nodad: bool,
     /// How far the address is valid; `None` is the kernel's choice.
     pub scope: Option<Scope>,
+    /// The kernel adds no route to the address' subnet.
+    pub no_prefix_route: bool,
 }
 
 // === impl Address ===
@@ -26,7 +28,15 @@ impl Address {
             ip,
             nodad: true,
             scope: None,
+            no_prefix_route: false,
         }
+    }
+
+    /// The same address without a route to its subnet.
+    #[must_use]
+    pub const fn without_prefix_route(mut self) -> Self {
+        self.no_prefix_route = true;
+        self
     }
 }
 

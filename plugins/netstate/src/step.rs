@@ -54,6 +54,10 @@ pub enum Op {
     SetMaster(IfName, IfName),
     /// Lets a bridge port send frames back to where they came from.
     SetHairpin(IfName, bool),
+    /// Keeps a bridge port from exchanging frames with other isolated ports.
+    SetIsolated(IfName, bool),
+    /// Makes a link take all frames, or only its own.
+    SetPromiscuous(IfName, bool),
     /// Adds an address to a link.
     AddAddress(IfName, Address),
     /// Adds an address to a link unless it is there.

@@ -47,6 +47,7 @@ pub(crate) const IFA_FLAGS: u16 = 8;
 pub(crate) const IFA_F_NODAD: u32 = 0x02;
 pub(crate) const IFA_F_DADFAILED: u32 = 0x08;
 pub(crate) const IFA_F_TENTATIVE: u32 = 0x40;
+pub(crate) const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 pub(crate) const IFA_F_PERMANENT: u32 = 0x80;
 
 pub(crate) const RTA_DST: u16 = 1;
