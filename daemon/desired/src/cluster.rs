@@ -93,28 +93,35 @@ impl Cluster {
         same.then_some(pod.as_ref())
     }
 
-    /// Which pod owns each address: running pods with a network namespace of their own. While an
-    /// address changes hands, a pod that is being deleted gives way, then the older one does.
+    /// Which pod owns each address: running pods with a network namespace of their own.
+    ///
+    /// A registration on this node says so before the pod's status does, and is never late. While
+    /// an address changes hands, a pod that is being deleted gives way, then the older one does.
     #[must_use]
     pub fn pods_by_address(&self) -> BTreeMap<IpAddr, &Pod> {
-        let mut owners: BTreeMap<IpAddr, &Pod> = BTreeMap::new();
-        for pod in self
+        let registered = self.local_endpoints.values().filter_map(|endpoint| {
+            let pod = self.pod_of(endpoint)?;
+            Some((true, pod, endpoint.addresses.as_slice()))
+        });
+        let announced = self
             .pods
             .values()
-            .map(AsRef::as_ref)
-            .filter(|pod| pod.has_own_addresses())
-        {
-            for &address in &pod.addresses {
-                owners
-                    .entry(address)
-                    .and_modify(|owner| {
-                        if pod.claim_on_address() > owner.claim_on_address() {
-                            *owner = pod;
-                        }
-                    })
-                    .or_insert(pod);
+            .map(|pod| (false, pod.as_ref(), pod.addresses.as_slice()));
+        let mut owners: BTreeMap<IpAddr, (bool, &Pod)> = BTreeMap::new();
+        let claims = registered
+            .chain(announced)
+            .filter(|(_, pod, _)| pod.has_own_addresses());
+        for (here, pod, addresses) in claims {
+            for &address in addresses {
+                let owner = owners.entry(address).or_insert((here, pod));
+                if (here, pod.claim_on_address()) > (owner.0, owner.1.claim_on_address()) {
+                    *owner = (here, pod);
+                }
             }
         }
         owners
+            .into_iter()
+            .map(|(address, (_, pod))| (address, pod))
+            .collect()
     }
 }

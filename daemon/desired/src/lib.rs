@@ -13,6 +13,7 @@ pub mod ip_block;
 pub mod labels;
 pub mod masquerade;
 pub mod names;
+pub mod policy;
 pub mod routes;
 pub mod services;
 pub mod stable_id;
