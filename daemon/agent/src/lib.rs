@@ -12,6 +12,7 @@ pub mod admin;
 pub mod board;
 pub mod config;
 pub mod endpoint;
+pub mod health;
 pub mod host;
 #[cfg(test)]
 mod http_client;

@@ -1,5 +1,6 @@
 //! The API on the Unix socket.
 
 mod error;
+pub mod views;
 
 pub use self::error::ApiError;

@@ -1,0 +1,119 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// See, explain and diagnose this node's networking.
+///
+/// Reads from the daemon's socket on this node (root only); nothing here changes anything.
+#[derive(Debug, Parser)]
+#[command(name = "towline", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) options: Options,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// The daemon's Unix socket
+    #[arg(
+        long,
+        global = true,
+        env = "TOWLINED_SOCKET",
+        default_value = "/run/towline/towlined.sock",
+        value_name = "FILE"
+    )]
+    pub(crate) socket: PathBuf,
+
+    /// The daemon's folder for pinned maps, read when the daemon is down
+    #[arg(
+        long,
+        global = true,
+        env = "TOWLINED_BPF_ROOT",
+        default_value = "/sys/fs/bpf/towline",
+        value_name = "DIR"
+    )]
+    pub(crate) bpf_root: PathBuf,
+
+    /// How to print
+    #[arg(short, long, global = true, default_value = "table", value_name = "FORMAT")]
+    pub(crate) output: Format,
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Format {
+    /// Aligned columns for people
+    Table,
+    /// The daemon's JSON
+    Json,
+    /// The same as YAML
+    Yaml,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Is this node all right, and if not, what is it waiting for
+    Status,
+    /// All nodes and how they are reached
+    Nodes,
+    /// All pod subnets with the nodes that hold them
+    Leases,
+    /// Routes to the other nodes' pods, with neighbour and tunnel end
+    Routes,
+    /// Services with their endpoints
+    Services {
+        /// Only this one: NAME or NAMESPACE/NAME
+        name: Option<String>,
+    },
+    /// Pods with the policies that select them
+    Pods {
+        /// Only this one: NAME or NAMESPACE/NAME
+        name: Option<String>,
+    },
+    /// Pod interfaces registered on this node
+    Endpoints,
+    /// NetworkPolicies with the pods of this node that they select
+    Policies,
+    /// Flows that the data path tracks on this node
+    Flows,
+    /// Packets that were dropped, with the reason
+    Drops {
+        /// Keep printing as they happen
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Explain what happens to a flow, without sending a packet
+    #[command(after_help = "\
+Examples:
+  towline why default/client default/server:80
+  towline why default/client 10.96.0.10:53/udp
+  towline why 10.244.1.7 10.244.2.9:443/tcp")]
+    Why {
+        /// Who opens the flow: [NAMESPACE/]POD or an address
+        #[arg(value_name = "SRC")]
+        source: String,
+        /// Where to: [NAMESPACE/]POD or an address, with port and protocol
+        #[arg(value_name = "DST[:PORT[/PROTO]]")]
+        destination: String,
+    },
+    /// Entries in which the kernel differs from what the cluster asks for, now
+    Diff,
+    /// Packets and bytes by what the data path did with them
+    Counters,
+    /// eBPF maps: how full they are
+    Maps,
+    /// Versions of this tool and of the daemon
+    Version,
+    /// Print a completion script for a shell
+    Completion {
+        /// Which shell
+        shell: Shell,
+    },
+}

@@ -1,0 +1,131 @@
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+
+use crate::show::{View, text};
+
+fn services() -> Value {
+    let endpoint = |address: &str, pod: &str, node: &str, readiness: &str| {
+        json!({ "address": address, "pod": pod, "node": node, "local": node == "n1", "readiness": readiness })
+    };
+    json!([
+        {
+            "name": "default/web", "type": "ClusterIP", "programmed": true,
+            "clusterIps": ["10.96.0.10"],
+            "ports": [{
+                "name": "http", "protocol": "TCP", "port": 80, "nodePort": null,
+                "endpoints": [
+                    endpoint("10.244.0.5:8080", "default/web-1", "n1", "ready"),
+                    endpoint("10.244.1.5:8080", "default/web-2", "n2", "ready"),
+                    endpoint("10.244.1.6:8080", "default/web-3", "n2", "notReady"),
+                ],
+            }],
+        },
+        {
+            "name": "kube-system/dns", "type": "NodePort", "programmed": true,
+            "clusterIps": ["10.96.0.2"],
+            "ports": [{ "name": "", "protocol": "UDP", "port": 53, "nodePort": 30053, "endpoints": [] }],
+        },
+    ])
+}
+
+#[test]
+fn services_are_one_line_per_port() {
+    assert_eq!(
+        text(View::Services, &services()),
+        "\
+SERVICE           TYPE        CLUSTER IP   PORT           READY   LOCAL   ENDPOINTS
+default/web       ClusterIP   10.96.0.10   http:80/TCP    2/3     1       10.244.0.5:8080,10.244.1.5:8080
+kube-system/dns   NodePort    10.96.0.2    53/UDP@30053   0/0     0       -
+"
+    );
+}
+
+#[test]
+fn one_service_shows_its_endpoints_with_their_state() {
+    let one = json!([services()[0]]);
+    assert_eq!(
+        text(View::Service, &one),
+        "\
+SERVICE       TYPE        CLUSTER IP   PORT          READY   LOCAL   ENDPOINTS
+default/web   ClusterIP   10.96.0.10   http:80/TCP   2/3     1       10.244.0.5:8080,10.244.1.5:8080
+
+PORT          ENDPOINT          POD             NODE   LOCAL   STATE
+http:80/TCP   10.244.0.5:8080   default/web-1   n1     yes     ready
+http:80/TCP   10.244.1.5:8080   default/web-2   n2     no      ready
+http:80/TCP   10.244.1.6:8080   default/web-3   n2     no      notReady
+"
+    );
+}
+
+#[test]
+fn status_says_what_the_node_waits_for() {
+    let status = json!({
+        "version": "0.1.0", "node": "n1", "started": "2026-11-21T06:00:00Z", "ready": false,
+        "waitingFor": ["a podCIDR and the overlay device"], "datapath": "ebpf", "services": true,
+        "policy": true, "lease": null, "objects": { "nodes": 3, "pods": 10 },
+        "loops": {
+            "overlay": {
+                "passes": 2, "lastPass": "2026-11-21T06:00:01Z", "lastMicros": 900, "puts": 1,
+                "deletes": 0, "driftRepaired": 0, "errors": ["overlay: compute : no interface"],
+            },
+        },
+    });
+    assert_eq!(
+        text(View::Status, &status),
+        "\
+Node        n1
+Ready       no
+            waits for a podCIDR and the overlay device
+Version     0.1.0, since 2026-11-21T06:00:00Z
+Datapath    ebpf, services yes, policy yes
+Subnet      -
+Overlay     VNI -, MAC -, public IP -
+Objects     nodes 3, pods 10
+
+LOOP      PASSES   LAST                   MICROS   DRIFT   ERRORS
+overlay   2        2026-11-21T06:00:01Z   900      0       overlay: compute : no interface
+"
+    );
+}
+
+#[test]
+fn routes_and_nodes_have_their_columns() {
+    let routes = json!({
+        "routes": [{
+            "destination": "10.244.1.0/24", "gateway": "10.244.1.0", "device": "flannel.1",
+            "neighbourMac": "02:00:00:00:00:02", "nodeAddress": "172.30.0.3",
+        }],
+        "problems": ["node n3: VNI 2 differs from ours, 1"],
+    });
+    assert_eq!(
+        text(View::Routes, &routes),
+        "\
+DESTINATION     VIA          DEVICE      NEIGHBOUR           NODE ADDRESS
+10.244.1.0/24   10.244.1.0   flannel.1   02:00:00:00:00:02   172.30.0.3
+left out: node n3: VNI 2 differs from ours, 1
+"
+    );
+    let nodes = json!([{
+        "name": "n1", "thisNode": true, "podCIDRs": ["10.244.0.0/24"], "addresses": ["172.30.0.2"],
+        "overlay": { "publicIP": "172.30.0.2", "mac": "02:00:00:00:00:01" }, "problem": null,
+    }]);
+    assert_eq!(
+        text(View::Nodes, &nodes),
+        "\
+NAME   THIS   POD CIDR        PUBLIC IP    VTEP MAC            PROBLEM
+n1     yes    10.244.0.0/24   172.30.0.2   02:00:00:00:00:01   -
+"
+    );
+}
+
+#[test]
+fn no_difference_is_said_in_words() {
+    assert_eq!(
+        text(View::Diff, &json!([])),
+        "The kernel holds exactly what the cluster asks for.\n"
+    );
+    assert_eq!(
+        text(View::Diff, &json!([{ "table": "routes", "problem": "missing", "key": "10.244.1.0/24" }])),
+        "TABLE    PROBLEM   KEY\nroutes   missing   10.244.1.0/24\n"
+    );
+}
