@@ -1,4 +1,19 @@
 //! Towline's test control plane: a small but real Kubernetes API server with controllers and a
 //! scheduler in one process.
 
+pub mod allocate;
+pub mod client;
+pub mod config;
+pub mod controllers;
+mod conversion;
+mod defaults;
+mod json;
+pub mod patch;
+pub mod registry;
+pub mod rest;
+pub mod scheduler;
+pub mod selector;
+pub mod status;
 pub mod store;
+pub mod table;
+mod validation;
