@@ -7,34 +7,60 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
+use crate::client::Kubernetes;
 use crate::cluster::{self, Cluster, Options};
-use crate::diagnose;
-use crate::layout::{ClusterName, Layout};
+use crate::demo;
+use crate::layout::ClusterName;
+use crate::matrix::World;
 use crate::wire::OUTSIDE;
 
-/// Brings a cluster up and leaves it running; on failure shows a diagnosis and removes it.
+/// Brings a cluster up and leaves it running.
 ///
 /// # Errors
-/// What went wrong first.
+/// What went wrong first; the cluster is removed then.
 pub fn up(options: &Options) -> Result<ExitCode> {
-    let existed = Layout::new(&options.name).root().exists();
-    match Cluster::create(options) {
-        Ok(cluster) => {
-            println!(
-                "export KUBECONFIG={}",
-                cluster.layout().kubeconfig().display()
-            );
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(error) => {
-            // A cluster that was up before is not ours to remove.
-            if !existed {
-                eprintln!("{}", diagnose::report(&Layout::new(&options.name)));
-                cluster::remove(&options.name)?;
-            }
-            Err(error)
-        }
+    let world = runtime()?.block_on(demo::bring_up(options))?;
+    println!(
+        "export KUBECONFIG={}",
+        world.cluster.layout().kubeconfig().display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Brings a cluster up, runs the checks, removes it; fails when a check does.
+///
+/// # Errors
+/// When the cluster cannot be brought up or removed.
+pub fn demo(options: &Options, keep: bool) -> Result<ExitCode> {
+    Ok(exit_code(runtime()?.block_on(demo::demo(options, keep))?))
+}
+
+/// Runs the checks on a cluster that is up; fails when one does.
+///
+/// # Errors
+/// When the cluster is not up.
+pub fn test(name: &ClusterName) -> Result<ExitCode> {
+    let cluster = Cluster::open(name)?;
+    runtime()?.block_on(async {
+        let kubernetes = Kubernetes::connect(&cluster.layout().kubeconfig()).await?;
+        let mut world = World {
+            cluster,
+            kubernetes,
+        };
+        Ok(exit_code(demo::check(&mut world).await.failed()))
+    })
+}
+
+fn exit_code(failed: usize) -> ExitCode {
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Runtime::new().context("start the runtime")
 }
 
 /// Removes a cluster.
@@ -54,9 +80,16 @@ pub fn down(name: &ClusterName) -> Result<ExitCode> {
 /// When the place is unknown or the command cannot be run.
 pub fn exec(name: &ClusterName, place: &str, command: &[OsString]) -> Result<ExitCode> {
     let cluster = Cluster::open(name)?;
-    let place = match place {
-        OUTSIDE => cluster.outside_place(),
-        node => cluster.node_place(cluster.node(node)?),
+    let place = match place.split_once('/') {
+        Some((namespace, pod)) => {
+            let pod = runtime()?.block_on(async {
+                let kubernetes = Kubernetes::connect(&cluster.layout().kubeconfig()).await?;
+                kubernetes.pod(namespace, pod).await
+            })?;
+            cluster.pod_place(&pod, None)?
+        }
+        None if place == OUTSIDE => cluster.outside_place(),
+        None => cluster.node_place(cluster.node(place)?),
     };
     Err(cluster.command(&place)?.args(command).exec()).context("run node-agent")
 }

@@ -3,14 +3,20 @@
 
 pub mod agent;
 pub mod applet;
+pub mod capture;
 pub mod cgroup;
+pub mod client;
 pub mod cluster;
 pub mod command;
+pub mod daemons;
+pub mod demo;
 pub mod diagnose;
 pub mod enter;
 pub mod layout;
+pub mod matrix;
 pub mod namespace;
 pub mod node;
+mod place;
 pub mod process;
 pub mod state;
 pub mod wait;

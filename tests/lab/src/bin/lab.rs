@@ -30,6 +30,19 @@ enum Task {
         #[command(flatten)]
         options: Options,
     },
+    /// Bring a cluster up, run the connectivity checks, remove it.
+    Demo {
+        #[command(flatten)]
+        options: Options,
+        /// Leave the cluster running.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Run the connectivity checks on a cluster that is up.
+    Test {
+        #[command(flatten)]
+        which: Which,
+    },
     /// Remove a cluster and everything it left.
     Down {
         #[command(flatten)]
@@ -77,6 +90,8 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result<ExitCode> {
     match args.command {
         Task::Up { options } => towline_lab::command::up(&options),
+        Task::Demo { options, keep } => towline_lab::command::demo(&options, keep),
+        Task::Test { which } => towline_lab::command::test(&which.name),
         Task::Down { which } => towline_lab::command::down(&which.name),
         Task::Exec {
             which,

@@ -1,0 +1,405 @@
+//! The list of checks.
+
+use super::workloads::{DEMO, ECHO, EGRESS, FRIENDS, HTTP, INGRESS, POLICY, SERVERS, UDP};
+use super::{Ask, Check, Expect, From, How, Phase, Pod, Prepare, Source, To};
+use crate::applet::Protocol;
+
+const CLIENT: Pod = Pod(DEMO, "client-1");
+const SERVER_1: Pod = Pod(DEMO, "server-1");
+const SERVER_2: Pod = Pod(DEMO, "server-2");
+const TARGET: Pod = Pod(POLICY, "target-1");
+const GOOD_1: Pod = Pod(POLICY, "good-1");
+const GOOD_2: Pod = Pod(POLICY, "good-2");
+const BAD_1: Pod = Pod(POLICY, "bad-1");
+const BAD_2: Pod = Pod(POLICY, "bad-2");
+const FRIEND: Pod = Pod(FRIENDS, "friend-2");
+
+/// Attempts where any backend may answer; enough that a missing one shows.
+const MANY: u32 = 40;
+const FEW: u32 = 5;
+/// Attempts expected to time out are slow.
+const DENIED: u32 = 2;
+
+/// Every phase of the matrix, in order. Three nodes are needed.
+pub fn plan() -> Vec<Phase> {
+    vec![
+        Phase {
+            prepare: Prepare::Workloads,
+            checks: connectivity(),
+        },
+        Phase {
+            prepare: Prepare::Nothing,
+            checks: before_policy(),
+        },
+        Phase {
+            prepare: Prepare::Policies(INGRESS),
+            checks: ingress(),
+        },
+        Phase {
+            prepare: Prepare::Policies(EGRESS),
+            checks: egress(),
+        },
+        Phase {
+            prepare: Prepare::RemovePolicies(&["target-ingress", "bad-egress"]),
+            checks: after_policy(),
+        },
+        Phase {
+            prepare: Prepare::Nothing,
+            checks: vec![
+                check(
+                    "towlined killed under load, connections live on",
+                    How::Restart,
+                ),
+                check(
+                    "address of a deleted pod reused, policy follows the pod",
+                    How::Reuse,
+                ),
+            ],
+        },
+    ]
+}
+
+fn connectivity() -> Vec<Check> {
+    let service = |port| To::Service(DEMO, "server", port);
+    let all = || SERVERS.to_vec();
+    vec![
+        answered(
+            "pod to pod, same node",
+            CLIENT,
+            To::Pod(SERVER_1, HTTP),
+            &["server-1"],
+        ),
+        answered(
+            "pod to pod, across nodes",
+            CLIENT,
+            To::Pod(SERVER_2, HTTP),
+            &["server-2"],
+        ),
+        check(
+            "pod to pod, across nodes in VXLAN",
+            How::Encapsulated(CLIENT, SERVER_2),
+        ),
+        udp(
+            "pod to pod, across nodes, UDP",
+            From::Pod(CLIENT),
+            To::Pod(SERVER_2, UDP),
+            vec!["server-2"],
+        ),
+        ask(
+            "node to pod, same node",
+            From::Node(1),
+            To::Pod(SERVER_1, HTTP),
+            FEW,
+            vec!["server-1"],
+        ),
+        ask(
+            "node to pod, across nodes",
+            From::Node(1),
+            To::Pod(SERVER_2, HTTP),
+            FEW,
+            vec!["server-2"],
+        ),
+        ask(
+            "pod to ClusterIP, backends on all nodes",
+            From::Pod(CLIENT),
+            service(80),
+            MANY,
+            all(),
+        ),
+        ask(
+            "node to ClusterIP, backends on all nodes",
+            From::Node(1),
+            service(80),
+            MANY,
+            all(),
+        ),
+        udp(
+            "pod to UDP Service, backends on all nodes",
+            From::Pod(CLIENT),
+            service(81),
+            all(),
+        ),
+        udp(
+            "node to UDP Service, backends on all nodes",
+            From::Node(1),
+            service(81),
+            all(),
+        ),
+        hairpin("pod to itself through its Service", SERVER_1, service(80)),
+        tcp(
+            "pod to Service without endpoints",
+            CLIENT,
+            To::Service(DEMO, "nobody", 80),
+            Expect::Refused,
+        ),
+        outside("pod to outside, masqueraded"),
+    ]
+}
+
+fn before_policy() -> Vec<Check> {
+    let target = To::Pod(TARGET, HTTP);
+    vec![
+        answered("no policy: same node", BAD_1, target, &["target-1"]),
+        answered("no policy: across nodes", BAD_2, target, &["target-1"]),
+        tcp(
+            "no policy: other port",
+            GOOD_1,
+            To::Pod(TARGET, ECHO),
+            any(),
+        ),
+    ]
+}
+
+fn ingress() -> Vec<Check> {
+    let (target, service) = (To::Pod(TARGET, HTTP), To::Service(POLICY, "target", 80));
+    vec![
+        answered("ingress allowed, same node", GOOD_1, target, &["target-1"]),
+        answered(
+            "ingress allowed, across nodes",
+            GOOD_2,
+            target,
+            &["target-1"],
+        ),
+        answered(
+            "ingress allowed by namespace",
+            FRIEND,
+            target,
+            &["target-1"],
+        ),
+        answered(
+            "ingress allowed through the Service",
+            GOOD_2,
+            service,
+            &["target-1"],
+        ),
+        tcp("ingress denied, same node", BAD_1, target, Expect::Denied),
+        tcp(
+            "ingress denied, across nodes",
+            BAD_2,
+            target,
+            Expect::Denied,
+        ),
+        tcp(
+            "ingress denied through the Service",
+            BAD_2,
+            service,
+            Expect::Denied,
+        ),
+        tcp(
+            "ingress denied, other port",
+            GOOD_1,
+            To::Pod(TARGET, ECHO),
+            Expect::Denied,
+        ),
+        denied_udp(
+            "ingress denied, other protocol",
+            GOOD_1,
+            To::Pod(TARGET, UDP),
+        ),
+        ask(
+            "ingress allowed from the pod's own node",
+            From::Node(1),
+            target,
+            FEW,
+            vec!["target-1"],
+        ),
+        answered(
+            "egress of the target is free",
+            TARGET,
+            To::Pod(SERVER_2, HTTP),
+            &["server-2"],
+        ),
+    ]
+}
+
+fn egress() -> Vec<Check> {
+    vec![
+        answered(
+            "egress allowed, same node",
+            BAD_1,
+            To::Pod(SERVER_1, HTTP),
+            &["server-1"],
+        ),
+        answered(
+            "egress allowed, across nodes",
+            BAD_1,
+            To::Pod(SERVER_2, HTTP),
+            &["server-2"],
+        ),
+        ask(
+            "egress allowed through the Service",
+            From::Pod(BAD_1),
+            To::Service(DEMO, "server", 80),
+            MANY,
+            SERVERS.to_vec(),
+        ),
+        tcp(
+            "egress denied, same node",
+            BAD_1,
+            To::Pod(GOOD_1, HTTP),
+            Expect::Denied,
+        ),
+        tcp(
+            "egress denied, across nodes",
+            BAD_1,
+            To::Pod(GOOD_2, HTTP),
+            Expect::Denied,
+        ),
+        tcp(
+            "egress denied, other port",
+            BAD_1,
+            To::Pod(SERVER_1, ECHO),
+            Expect::Denied,
+        ),
+        denied_udp(
+            "egress denied, other protocol",
+            BAD_2,
+            To::Pod(SERVER_1, UDP),
+        ),
+        tcp(
+            "egress denied to outside",
+            BAD_1,
+            To::Outside(HTTP),
+            Expect::Denied,
+        ),
+        answered(
+            "ingress and its replies are free",
+            GOOD_1,
+            To::Pod(BAD_1, HTTP),
+            &["bad-1"],
+        ),
+    ]
+}
+
+fn after_policy() -> Vec<Check> {
+    let target = To::Pod(TARGET, HTTP);
+    vec![
+        answered(
+            "policy removed: ingress, same node",
+            BAD_1,
+            target,
+            &["target-1"],
+        ),
+        answered(
+            "policy removed: ingress, across nodes",
+            BAD_2,
+            target,
+            &["target-1"],
+        ),
+        answered(
+            "policy removed: egress",
+            BAD_1,
+            To::Pod(GOOD_2, HTTP),
+            &["good-2"],
+        ),
+    ]
+}
+
+fn check(name: &str, how: How) -> Check {
+    Check {
+        name: name.to_owned(),
+        how,
+    }
+}
+
+/// HTTP from a pod: answered by `by`, who sees the caller's own address.
+fn answered(name: &str, from: Pod, to: To, by: &[&'static str]) -> Check {
+    ask(name, From::Pod(from), to, FEW, by.to_vec())
+}
+
+fn ask(name: &str, from: From, to: To, count: u32, by: Vec<&'static str>) -> Check {
+    let ask = Ask {
+        from,
+        to,
+        protocol: Protocol::Http,
+        count,
+    };
+    check(name, How::Ask(ask, Expect::Answered(by, source(from))))
+}
+
+fn udp(name: &str, from: From, to: To, by: Vec<&'static str>) -> Check {
+    let ask = Ask {
+        from,
+        to,
+        protocol: Protocol::Udp,
+        count: MANY,
+    };
+    check(name, How::Ask(ask, Expect::Answered(by, source(from))))
+}
+
+/// A pod keeps its address on every way inside of the cluster; a node has several.
+fn source(from: From) -> Source {
+    match from {
+        From::Pod(_) => Source::Caller,
+        From::Node(_) => Source::Any,
+    }
+}
+
+/// Through its own Service a pod may reach itself, and then does not see its own address.
+fn hairpin(name: &str, from: Pod, to: To) -> Check {
+    let ask = Ask {
+        from: From::Pod(from),
+        to,
+        protocol: Protocol::Http,
+        count: MANY,
+    };
+    check(
+        name,
+        How::Ask(ask, Expect::Answered(SERVERS.to_vec(), Source::Any)),
+    )
+}
+
+fn outside(name: &str) -> Check {
+    let ask = Ask {
+        from: From::Pod(CLIENT),
+        to: To::Outside(HTTP),
+        protocol: Protocol::Http,
+        count: FEW,
+    };
+    check(
+        name,
+        How::Ask(ask, Expect::Answered(Vec::new(), Source::Node)),
+    )
+}
+
+fn tcp(name: &str, from: Pod, to: To, expect: Expect) -> Check {
+    let ask = Ask {
+        from: From::Pod(from),
+        to,
+        protocol: Protocol::Tcp,
+        count: DENIED,
+    };
+    check(name, How::Ask(ask, expect))
+}
+
+fn denied_udp(name: &str, from: Pod, to: To) -> Check {
+    let ask = Ask {
+        from: From::Pod(from),
+        to,
+        protocol: Protocol::Udp,
+        count: DENIED,
+    };
+    check(name, How::Ask(ask, Expect::Denied))
+}
+
+fn any() -> Expect {
+    Expect::Answered(Vec::new(), Source::Any)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_fit_a_line() {
+        let phases = plan();
+        let names = phases
+            .iter()
+            .flat_map(|phase| &phase.checks)
+            .map(|check| check.name.as_str());
+        let names = names.collect::<Vec<_>>();
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+        assert!(names.iter().all(|name| name.len() <= 56), "{names:?}");
+    }
+}
