@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cluster;
+pub mod explain;
 pub mod family;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;

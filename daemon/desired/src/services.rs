@@ -17,6 +17,7 @@ use ebpf_shared::{V4, V6};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub(crate) use endpoints::slot_endpoints;
 pub use endpoints::{Endpoint, Readiness};
 
 use crate::cluster::{Cluster, EndpointSlice, Service, ServicePort, ServiceType, TrafficPolicy};

@@ -1,5 +1,6 @@
 //! Nodes: pod prefixes, addresses and the VXLAN endpoint they announce.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
@@ -33,6 +34,25 @@ impl Node {
             vxlan: None,
             vxlan_v6: None,
         }
+    }
+
+    /// Every address that it has itself: those in its status, those it announces for the overlay,
+    /// and the first two of each pod prefix (the overlay device's and the pods' gateway).
+    #[must_use]
+    pub fn own_addresses(&self) -> BTreeSet<IpAddr> {
+        let v4 = self.vxlan.map(|peer| IpAddr::from(peer.public_ip));
+        let v6 = self.vxlan_v6.map(|peer| IpAddr::from(peer.public_ip));
+        let in_prefixes = self
+            .pod_cidrs
+            .iter()
+            .flat_map(|prefix| prefix.iter().take(2));
+        self.addresses
+            .iter()
+            .copied()
+            .chain(v4)
+            .chain(v6)
+            .chain(in_prefixes)
+            .collect()
     }
 
     /// Its IPv4 pod prefix.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ebpf_shared::policy::{CLASS_FIRST, CLASS_NODE, CLASS_WORLD};
 use ipnetwork::IpNetwork;
 
-use crate::cluster::{Cluster, Pod};
+use crate::cluster::{Cluster, Node, Pod};
 use crate::labels::Labels;
 use crate::names::{NamespaceName, Protocol};
 use crate::policy::peers::{Vocabulary, Word};
@@ -147,19 +147,19 @@ impl Classes {
     }
 }
 
-/// The addresses that this node sends from: as the kernel has them, as its object announces
-/// them, and the first two of its pod prefix (the overlay device's and the pods' gateway).
+/// The addresses that this node sends from: as the kernel has them, and as its object says.
 pub(crate) fn own_addresses(cluster: &Cluster) -> BTreeSet<IpAddr> {
-    let mut addresses = cluster.this_node.addresses.clone();
-    if let Some(node) = cluster.own_node() {
-        addresses.extend(&node.addresses);
-        addresses.extend(node.vxlan.map(|peer| IpAddr::from(peer.public_ip)));
-        addresses.extend(node.vxlan_v6.map(|peer| IpAddr::from(peer.public_ip)));
-        for prefix in &node.pod_cidrs {
-            addresses.extend(prefix.iter().take(2));
-        }
-    }
-    addresses
+    let announced = cluster
+        .own_node()
+        .map(Node::own_addresses)
+        .unwrap_or_default();
+    cluster
+        .this_node
+        .addresses
+        .iter()
+        .copied()
+        .chain(announced)
+        .collect()
 }
 
 /// Pods of one namespace with the same labels and named ports are the same to every policy.

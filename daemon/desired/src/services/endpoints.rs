@@ -115,6 +115,21 @@ pub(crate) fn local_slots(endpoints: &[Endpoint]) -> SlotList<'_> {
     SlotList::new(local, remote.into_iter().filter(|one| !one.local).collect())
 }
 
+/// The endpoints that a frontend uses, and whether there are others it does not use because they
+/// are elsewhere. `local` must say what is local to the client's node.
+pub(crate) fn slot_endpoints(endpoints: &[Endpoint], local_only: bool) -> (Vec<&Endpoint>, bool) {
+    if !local_only {
+        return (cluster_slots(endpoints).endpoints, false);
+    }
+    let SlotList {
+        mut endpoints,
+        local,
+    } = local_slots(endpoints);
+    let elsewhere = endpoints.len() > local;
+    endpoints.truncate(local);
+    (endpoints, elsewhere)
+}
+
 fn usable<'a>(endpoints: impl Iterator<Item = &'a Endpoint> + Clone) -> Vec<&'a Endpoint> {
     let best = endpoints.clone().map(|one| one.readiness).max();
     match best {
