@@ -1,5 +1,6 @@
 //! NetworkPolicy v1 with its defaults resolved.
 
+use crate::cluster::Pod;
 use crate::ip_block::IpBlock;
 use crate::labels::LabelSelector;
 use crate::names::{PolicyName, PortNumber, Protocol};
@@ -15,6 +16,16 @@ pub struct NetworkPolicy {
     pub ingress: Option<Vec<Rule>>,
     /// What may go out; no rule at all denies everything.
     pub egress: Option<Vec<Rule>>,
+}
+
+impl NetworkPolicy {
+    /// Whether it applies to a pod. One with the node's network is never selected.
+    #[must_use]
+    pub fn selects(&self, pod: &Pod) -> bool {
+        !pod.host_network
+            && self.name.namespace == pod.name.namespace
+            && self.pod_selector.matches(&pod.labels)
+    }
 }
 
 /// One entry of `ingress` or `egress`: any peer of `peers` on any port of `ports`.

@@ -92,15 +92,11 @@ pub fn decide(cluster: &Cluster, flow: &Flow<'_>) -> Decision {
 
 /// The policy's rules for the flow's direction, when it isolates the pod.
 fn isolates<'a>(policy: &'a NetworkPolicy, flow: &Flow<'_>) -> Option<&'a [Rule]> {
-    let subject = flow.subject;
     let rules = match flow.direction {
         Direction::Ingress => policy.ingress.as_deref(),
         Direction::Egress => policy.egress.as_deref(),
     };
-    let selected = !subject.host_network
-        && policy.name.namespace == subject.name.namespace
-        && policy.pod_selector.matches(&subject.labels);
-    rules.filter(|_| selected)
+    rules.filter(|_| policy.selects(flow.subject))
 }
 
 fn allows(cluster: &Cluster, policy: &NetworkPolicy, rule: &Rule, flow: &Flow<'_>) -> bool {

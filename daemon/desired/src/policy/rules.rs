@@ -44,15 +44,8 @@ pub(crate) fn selecting<'a>(
     cluster: &'a Cluster,
     pod: &'a Pod,
 ) -> impl Iterator<Item = &'a NetworkPolicy> {
-    cluster
-        .network_policies
-        .values()
-        .map(AsRef::as_ref)
-        .filter(|policy| !pod.host_network && selects(policy, pod))
-}
-
-fn selects(policy: &NetworkPolicy, pod: &Pod) -> bool {
-    policy.name.namespace == pod.name.namespace && policy.pod_selector.matches(&pod.labels)
+    let policies = cluster.network_policies.values().map(AsRef::as_ref);
+    policies.filter(|policy: &&NetworkPolicy| policy.selects(pod))
 }
 
 impl PolicySet {

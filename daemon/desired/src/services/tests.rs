@@ -6,8 +6,12 @@ use std::net::IpAddr;
 use pretty_assertions::assert_eq;
 use proptest::prelude::*;
 
+use ebpf_shared::service::{BACKEND_SERVING, BACKEND_TERMINATING, FRONTEND_LOCAL_ONLY};
+
 use super::*;
 use crate::cluster::SliceEndpoint;
+use crate::cluster::TrafficPolicy;
+use crate::family::TableAddress;
 use crate::fixture::{address, cluster, pod, service, slice};
 use crate::names::Protocol::{Sctp, Tcp, Udp};
 
