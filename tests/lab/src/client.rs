@@ -337,8 +337,8 @@ fn node_not_ready(node: &Node) -> Option<String> {
         .status
         .iter()
         .flat_map(|status| status.conditions.iter().flatten());
-    let ready = conditions.filter(|c| c.type_ == "Ready").last();
-    match ready {
+    let mut ready = conditions.filter(|c| c.type_ == "Ready");
+    match ready.next() {
         Some(ready) if ready.status == "True" => None,
         Some(ready) => Some(format!(
             "{}: {}",

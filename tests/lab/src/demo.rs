@@ -67,7 +67,7 @@ async fn guarded<T>(options: &Options, work: impl Future<Output = Result<T>>) ->
 pub async fn check(world: &mut World) -> Tally {
     let plan = matrix::plan();
     let tally = matrix::run(world, &plan, |outcome: &Outcome| {
-        println!("{}", outcome.line())
+        println!("{}", outcome.line());
     })
     .await;
     for outcome in &tally.outcomes {

@@ -54,11 +54,11 @@ where
     set.spawn(async move {
         // The receiver is gone only when the pod is: then nothing is to be told.
         let tell = |finding| drop(report.send(wrap(finding)));
-        if let Some(probe) = &subject.container.startup_probe {
-            if let Err(why) = until_passed(probe, &subject).await {
-                tell(Finding::Unhealthy(format!("startup probe failed: {why:#}")));
-                return;
-            }
+        if let Some(probe) = &subject.container.startup_probe
+            && let Err(why) = until_passed(probe, &subject).await
+        {
+            tell(Finding::Unhealthy(format!("startup probe failed: {why:#}")));
+            return;
         }
         tell(Finding::Started);
         tokio::join!(

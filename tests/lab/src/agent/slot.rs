@@ -267,8 +267,8 @@ impl Worker {
     fn container_spec(&self, container: &Container) -> Result<ContainerSpec> {
         let record = self.sandbox.as_ref().context("the pod has no sandbox")?;
         // The service account's token volume comes with every pod; nothing here reads it.
-        let mounts = container.volume_mounts.iter().flatten();
-        for volume in mounts.filter(|mount| !mount.name.starts_with("kube-api-access-")) {
+        let mut mounts = container.volume_mounts.iter().flatten();
+        if let Some(volume) = mounts.find(|mount| !mount.name.starts_with("kube-api-access-")) {
             bail!(
                 "volumeMounts {:?}: the lab's pods have no volumes",
                 volume.name

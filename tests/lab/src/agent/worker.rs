@@ -248,7 +248,7 @@ impl Worker {
             match sandbox::remove(&self.context.cni, &self.dir, record).await {
                 Ok(()) => self.sandbox = None,
                 Err(error) => {
-                    tracing::warn!(pod = %self.pod.name_any(), "sandbox not removed: {error:#}")
+                    tracing::warn!(pod = %self.pod.name_any(), "sandbox not removed: {error:#}");
                 }
             }
         }

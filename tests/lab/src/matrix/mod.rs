@@ -4,6 +4,7 @@
 mod ask;
 mod lifecycle;
 mod plan;
+mod policy_plan;
 mod run;
 mod underlay;
 mod workloads;

@@ -1,22 +1,17 @@
 //! The list of checks.
 
-use super::workloads::{DEMO, ECHO, EGRESS, FRIENDS, HTTP, INGRESS, POLICY, SERVERS, UDP};
+use super::policy_plan as policy;
+use super::workloads::{DEMO, EGRESS, HTTP, INGRESS, SERVERS, UDP};
 use super::{Ask, Check, Expect, From, How, Phase, Pod, Prepare, Source, To};
 use crate::applet::Protocol;
 
 const CLIENT: Pod = Pod(DEMO, "client-1");
-const SERVER_1: Pod = Pod(DEMO, "server-1");
-const SERVER_2: Pod = Pod(DEMO, "server-2");
-const TARGET: Pod = Pod(POLICY, "target-1");
-const GOOD_1: Pod = Pod(POLICY, "good-1");
-const GOOD_2: Pod = Pod(POLICY, "good-2");
-const BAD_1: Pod = Pod(POLICY, "bad-1");
-const BAD_2: Pod = Pod(POLICY, "bad-2");
-const FRIEND: Pod = Pod(FRIENDS, "friend-2");
+pub(super) const SERVER_1: Pod = Pod(DEMO, "server-1");
+pub(super) const SERVER_2: Pod = Pod(DEMO, "server-2");
 
 /// Attempts where any backend may answer; enough that a missing one shows.
-const MANY: u32 = 40;
-const FEW: u32 = 5;
+pub(super) const MANY: u32 = 40;
+pub(super) const FEW: u32 = 5;
 /// Attempts expected to time out are slow.
 const DENIED: u32 = 2;
 
@@ -29,19 +24,19 @@ pub fn plan() -> Vec<Phase> {
         },
         Phase {
             prepare: Prepare::Nothing,
-            checks: before_policy(),
+            checks: policy::before_policy(),
         },
         Phase {
             prepare: Prepare::Policies(INGRESS),
-            checks: ingress(),
+            checks: policy::ingress(),
         },
         Phase {
             prepare: Prepare::Policies(EGRESS),
-            checks: egress(),
+            checks: policy::egress(),
         },
         Phase {
             prepare: Prepare::RemovePolicies(&["target-ingress", "bad-egress"]),
-            checks: after_policy(),
+            checks: policy::after_policy(),
         },
         Phase {
             prepare: Prepare::Nothing,
@@ -136,165 +131,6 @@ fn connectivity() -> Vec<Check> {
     ]
 }
 
-fn before_policy() -> Vec<Check> {
-    let target = To::Pod(TARGET, HTTP);
-    vec![
-        answered("no policy: same node", BAD_1, target, &["target-1"]),
-        answered("no policy: across nodes", BAD_2, target, &["target-1"]),
-        tcp(
-            "no policy: other port",
-            GOOD_1,
-            To::Pod(TARGET, ECHO),
-            any(),
-        ),
-    ]
-}
-
-fn ingress() -> Vec<Check> {
-    let (target, service) = (To::Pod(TARGET, HTTP), To::Service(POLICY, "target", 80));
-    vec![
-        answered("ingress allowed, same node", GOOD_1, target, &["target-1"]),
-        answered(
-            "ingress allowed, across nodes",
-            GOOD_2,
-            target,
-            &["target-1"],
-        ),
-        answered(
-            "ingress allowed by namespace",
-            FRIEND,
-            target,
-            &["target-1"],
-        ),
-        answered(
-            "ingress allowed through the Service",
-            GOOD_2,
-            service,
-            &["target-1"],
-        ),
-        tcp("ingress denied, same node", BAD_1, target, Expect::Denied),
-        tcp(
-            "ingress denied, across nodes",
-            BAD_2,
-            target,
-            Expect::Denied,
-        ),
-        tcp(
-            "ingress denied through the Service",
-            BAD_2,
-            service,
-            Expect::Denied,
-        ),
-        tcp(
-            "ingress denied, other port",
-            GOOD_1,
-            To::Pod(TARGET, ECHO),
-            Expect::Denied,
-        ),
-        denied_udp(
-            "ingress denied, other protocol",
-            GOOD_1,
-            To::Pod(TARGET, UDP),
-        ),
-        ask(
-            "ingress allowed from the pod's own node",
-            From::Node(1),
-            target,
-            FEW,
-            vec!["target-1"],
-        ),
-        answered(
-            "egress of the target is free",
-            TARGET,
-            To::Pod(SERVER_2, HTTP),
-            &["server-2"],
-        ),
-    ]
-}
-
-fn egress() -> Vec<Check> {
-    vec![
-        answered(
-            "egress allowed, same node",
-            BAD_1,
-            To::Pod(SERVER_1, HTTP),
-            &["server-1"],
-        ),
-        answered(
-            "egress allowed, across nodes",
-            BAD_1,
-            To::Pod(SERVER_2, HTTP),
-            &["server-2"],
-        ),
-        ask(
-            "egress allowed through the Service",
-            From::Pod(BAD_1),
-            To::Service(DEMO, "server", 80),
-            MANY,
-            SERVERS.to_vec(),
-        ),
-        tcp(
-            "egress denied, same node",
-            BAD_1,
-            To::Pod(GOOD_1, HTTP),
-            Expect::Denied,
-        ),
-        tcp(
-            "egress denied, across nodes",
-            BAD_1,
-            To::Pod(GOOD_2, HTTP),
-            Expect::Denied,
-        ),
-        tcp(
-            "egress denied, other port",
-            BAD_1,
-            To::Pod(SERVER_1, ECHO),
-            Expect::Denied,
-        ),
-        denied_udp(
-            "egress denied, other protocol",
-            BAD_2,
-            To::Pod(SERVER_1, UDP),
-        ),
-        tcp(
-            "egress denied to outside",
-            BAD_1,
-            To::Outside(HTTP),
-            Expect::Denied,
-        ),
-        answered(
-            "ingress and its replies are free",
-            GOOD_1,
-            To::Pod(BAD_1, HTTP),
-            &["bad-1"],
-        ),
-    ]
-}
-
-fn after_policy() -> Vec<Check> {
-    let target = To::Pod(TARGET, HTTP);
-    vec![
-        answered(
-            "policy removed: ingress, same node",
-            BAD_1,
-            target,
-            &["target-1"],
-        ),
-        answered(
-            "policy removed: ingress, across nodes",
-            BAD_2,
-            target,
-            &["target-1"],
-        ),
-        answered(
-            "policy removed: egress",
-            BAD_1,
-            To::Pod(GOOD_2, HTTP),
-            &["good-2"],
-        ),
-    ]
-}
-
 fn check(name: &str, how: How) -> Check {
     Check {
         name: name.to_owned(),
@@ -303,11 +139,11 @@ fn check(name: &str, how: How) -> Check {
 }
 
 /// HTTP from a pod: answered by `by`, who sees the caller's own address.
-fn answered(name: &str, from: Pod, to: To, by: &[&'static str]) -> Check {
+pub(super) fn answered(name: &str, from: Pod, to: To, by: &[&'static str]) -> Check {
     ask(name, From::Pod(from), to, FEW, by.to_vec())
 }
 
-fn ask(name: &str, from: From, to: To, count: u32, by: Vec<&'static str>) -> Check {
+pub(super) fn ask(name: &str, from: From, to: To, count: u32, by: Vec<&'static str>) -> Check {
     let ask = Ask {
         from,
         to,
@@ -362,7 +198,7 @@ fn outside(name: &str) -> Check {
     )
 }
 
-fn tcp(name: &str, from: Pod, to: To, expect: Expect) -> Check {
+pub(super) fn tcp(name: &str, from: Pod, to: To, expect: Expect) -> Check {
     let ask = Ask {
         from: From::Pod(from),
         to,
@@ -372,7 +208,7 @@ fn tcp(name: &str, from: Pod, to: To, expect: Expect) -> Check {
     check(name, How::Ask(ask, expect))
 }
 
-fn denied_udp(name: &str, from: Pod, to: To) -> Check {
+pub(super) fn denied_udp(name: &str, from: Pod, to: To) -> Check {
     let ask = Ask {
         from: From::Pod(from),
         to,
@@ -382,7 +218,7 @@ fn denied_udp(name: &str, from: Pod, to: To) -> Check {
     check(name, How::Ask(ask, Expect::Denied))
 }
 
-fn any() -> Expect {
+pub(super) fn any() -> Expect {
     Expect::Answered(Vec::new(), Source::Any)
 }
 

@@ -1,0 +1,320 @@
+//! The main job, end to end: a cluster of three nodes, real pods, Services and policy; and nothing of it
+//! stays behind, however it ends.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use lab::cluster::{self, Options};
+use lab::demo;
+use lab::diagnose;
+use lab::layout::{Artefacts, ClusterName, Layout};
+use lab::matrix::{self, World};
+use lab::process::Process;
+use lab::wait::until;
+use nix::sys::signal::Signal;
+use tokio::runtime::Runtime;
+use towline_e2e::runner::{Runner, Verdict};
+use towline_e2e::snapshot::Snapshot;
+
+const SHARED: &str = "e2e";
+const VICTIM: &str = "e2e-victim";
+
+fn main() {
+    if std::env::args().any(|arg| arg == "--list") {
+        println!("e2e: test");
+        return;
+    }
+    let code = match run() {
+        Ok(code) => code,
+        Err(error) => {
+            println!("end-to-end tests cannot run: {error:#}");
+            1
+        }
+    };
+    std::process::exit(code);
+}
+
+fn run() -> Result<i32> {
+    ensure!(
+        nix::unistd::Uid::effective().is_root(),
+        "they make network namespaces: run as root"
+    );
+    let out = Artefacts::find()?.bin_dir();
+    // What an earlier run that was killed left.
+    for name in [SHARED, VICTIM] {
+        cluster::remove(&name.parse()?)?;
+    }
+    let clean = Snapshot::take(&out)?;
+    let mut runner = Runner::from_args();
+    on_shared_cluster(&mut runner, &out)?;
+    runner.test("down_leaves_nothing", || {
+        clean.expect_nothing_new(&out).map(|()| Verdict::Passed)
+    });
+    runner.test("interrupted_up_leaves_nothing", || {
+        interrupted(&out, &clean)
+    });
+    runner.test("killed_lab_is_cleared_by_down", || killed(&out, &clean));
+    runner.test("down_of_nothing_is_fine", || {
+        let output = lab(&out, &["down", "--name", VICTIM])
+            .output()
+            .context("run lab")?;
+        ensure!(output.status.success(), "{output:?}");
+        Ok(Verdict::Passed)
+    });
+    runner.test("without_root_it_is_said_at_once", || without_root(&out));
+    runner.test("bad_flags_name_field_and_remedy", || bad_flags(&out));
+    Ok(runner.finish())
+}
+
+/// Everything that needs a running cluster. It is removed at the end, whatever happens.
+fn on_shared_cluster(runner: &mut Runner, out: &Path) -> Result<()> {
+    let runtime = Runtime::new().context("start the runtime")?;
+    let options = options(SHARED)?;
+    let mut world = match runtime.block_on(demo::bring_up(&options)) {
+        Ok(world) => world,
+        Err(error) => {
+            runner.record("cluster_comes_up", Err(format!("{error:#}")));
+            return Ok(());
+        }
+    };
+    runner.record("cluster_comes_up", Ok("ok".to_owned()));
+    if runner.wants("matrix") {
+        let plan = matrix::plan();
+        runtime.block_on(matrix::run(&mut world, &plan, |outcome| {
+            let result = outcome
+                .result
+                .clone()
+                .map(|detail| format!("ok ({detail})"));
+            runner.record(&format!("matrix: {}", outcome.name), result);
+        }));
+    }
+    runner.test("bad_manifest_is_rejected", || {
+        runtime.block_on(bad_manifest(&world))
+    });
+    runner.test("kubectl_applies_the_examples", || kubectl(&world));
+    runner.test("second_up_is_refused", || second_up(out));
+    if runner.failed() {
+        println!("{}", diagnose::report(world.cluster.layout()));
+    }
+    cluster::remove(&options.name)?;
+    Ok(())
+}
+
+fn options(name: &str) -> Result<Options> {
+    Ok(Options {
+        name: name.parse::<ClusterName>()?,
+        nodes: matrix::NODES,
+        mtu: 1500,
+    })
+}
+
+/// A manifest that is wrong is refused by the API server, which names the field.
+async fn bad_manifest(world: &World) -> Result<Verdict> {
+    let cases = [
+        (
+            "spec.containers",
+            r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"bad"},"spec":{"containers":[]}}"#,
+        ),
+        (
+            "metadata.name",
+            r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"Bad_Name"},
+            "spec":{"containers":[{"name":"c","image":"towline.dev/pause"}]}}"#,
+        ),
+        (
+            "spec.ports",
+            r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"bad"},
+            "spec":{"ports":[{"port":70000}]}}"#,
+        ),
+    ];
+    for (field, text) in cases {
+        let object = serde_json::from_str(text).context("read the case")?;
+        match world.kubernetes.apply(object).await {
+            Ok(()) => bail!("{text} was accepted"),
+            Err(error) => {
+                let message = format!("{error:#}");
+                ensure!(message.contains(field), "{message:?} does not name {field}");
+            }
+        }
+    }
+    Ok(Verdict::Passed)
+}
+
+/// Plain kubectl against the cluster, with the examples of the documentation.
+fn kubectl(world: &World) -> Result<Verdict> {
+    if Command::new("kubectl")
+        .arg("version")
+        .arg("--client")
+        .output()
+        .is_err()
+    {
+        return Ok(Verdict::Skipped("kubectl is not installed".to_owned()));
+    }
+    let home = tempfile::tempdir().context("make a folder for kubectl's cache")?;
+    let kubeconfig = world.cluster.layout().kubeconfig();
+    let run = |args: &[&str]| {
+        let output = Command::new("kubectl")
+            .args(args)
+            .env("KUBECONFIG", &kubeconfig)
+            .env("HOME", home.path())
+            .output()
+            .context("run kubectl")?;
+        ensure!(
+            output.status.success(),
+            "kubectl {args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples");
+    let examples = examples.display().to_string();
+    run(&["apply", "-f", &examples])?;
+    run(&[
+        "wait",
+        "--for=condition=Ready",
+        "pod",
+        "--all",
+        "-n",
+        "shop",
+        "--timeout=60s",
+    ])?;
+    let table = run(&[
+        "get",
+        "pods,svc,endpointslices,networkpolicies",
+        "-A",
+        "-o",
+        "wide",
+    ])?;
+    for expected in [
+        "customer",
+        "service/web",
+        "service/time",
+        "customers-to-web",
+        "10.244.",
+    ] {
+        ensure!(table.contains(expected), "{expected} is not in:\n{table}");
+    }
+    // A second apply changes nothing.
+    let again = run(&["apply", "-f", &examples])?;
+    ensure!(
+        again.lines().all(|line| line.ends_with("unchanged")),
+        "{again}"
+    );
+    run(&["delete", "-f", &examples, "--wait=true", "--timeout=60s"])?;
+    Ok(Verdict::Passed)
+}
+
+fn lab(out: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(out.join("lab"));
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn second_up(out: &Path) -> Result<Verdict> {
+    let output = lab(out, &["up", "--name", SHARED])
+        .output()
+        .context("run lab")?;
+    ensure!(!output.status.success(), "it was accepted");
+    ensure!(said(&output).contains("already up"), "{}", said(&output));
+    Ok(Verdict::Passed)
+}
+
+/// Starts `lab demo` and waits until the cluster is half made.
+fn half_made(out: &Path) -> Result<Child> {
+    let mut child = lab(out, &["demo", "--name", VICTIM])
+        .spawn()
+        .context("run lab")?;
+    let layout = Layout::new(&VICTIM.parse()?);
+    let started = until(
+        "a node's daemons are started",
+        Duration::from_secs(60),
+        || {
+            if let Some(status) = child.try_wait().context("look at lab")? {
+                bail!("lab ended: {status}");
+            }
+            let text = std::fs::read_to_string(layout.state_file()).unwrap_or_default();
+            Ok(if text.contains("node1/node-agent") {
+                Ok(())
+            } else {
+                Err("not yet".to_owned())
+            })
+        },
+    );
+    if started.is_err() {
+        child.kill().context("end lab")?;
+    }
+    started.map(|()| child)
+}
+
+fn signal(child: &Child, signal: Signal) -> Result<()> {
+    let pid = i32::try_from(child.id()).context("pid out of range")?;
+    Process::of(pid)?.signal(signal).map(drop)
+}
+
+fn interrupted(out: &Path, clean: &Snapshot) -> Result<Verdict> {
+    let child = half_made(out)?;
+    signal(&child, Signal::SIGINT)?;
+    let output = child.wait_with_output().context("wait for lab")?;
+    ensure!(!output.status.success(), "it claims success");
+    ensure!(said(&output).contains("interrupted"), "{}", said(&output));
+    clean.expect_nothing_new(out)?;
+    Ok(Verdict::Passed)
+}
+
+fn killed(out: &Path, clean: &Snapshot) -> Result<Verdict> {
+    let child = half_made(out)?;
+    signal(&child, Signal::SIGKILL)?;
+    child.wait_with_output().context("wait for lab")?;
+    let output = lab(out, &["down", "--name", VICTIM])
+        .output()
+        .context("run lab")?;
+    ensure!(output.status.success(), "{}", said(&output));
+    clean.expect_nothing_new(out)?;
+    Ok(Verdict::Passed)
+}
+
+/// As another user, on a copy that this user may run.
+fn without_root(out: &Path) -> Result<Verdict> {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let dir = tempfile::tempdir().context("make a folder")?;
+    let copy = dir.path().join("lab");
+    std::fs::copy(out.join("lab"), &copy).context("copy lab")?;
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))
+        .context("chmod")?;
+    let output = Command::new(&copy)
+        .arg("up")
+        .uid(65534)
+        .gid(65534)
+        .output()
+        .context("run lab")?;
+    ensure!(!output.status.success(), "it was accepted");
+    ensure!(
+        said(&output).contains("run it as root"),
+        "{}",
+        said(&output)
+    );
+    Ok(Verdict::Passed)
+}
+
+fn bad_flags(out: &Path) -> Result<Verdict> {
+    for (args, field) in [
+        (["up", "--name", "../x"], "--name"),
+        (["up", "--nodes", "0"], "--nodes"),
+        (["up", "--mtu", "9"], "--mtu"),
+    ] {
+        let output = lab(out, &args).output().context("run lab")?;
+        ensure!(!output.status.success(), "{args:?} was accepted");
+        ensure!(said(&output).contains(field), "{}", said(&output));
+    }
+    Ok(Verdict::Passed)
+}
