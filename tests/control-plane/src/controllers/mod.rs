@@ -4,27 +4,28 @@
 //! runtime watches, queues and executes for all of them. Read [`controller`] first, then
 //! [`runtime`].
 
-mod action;
+pub(crate) mod action;
 mod bootstrap;
 mod cache;
-mod controller;
+pub(crate) mod controller;
 mod deployment;
 mod endpoint_slice;
+pub(crate) mod events;
 mod execute;
 mod identities;
 mod informer;
-mod labels;
+pub(crate) mod labels;
 mod namespace;
 mod node_ipam;
-mod object;
+pub(crate) mod object;
 mod ownership;
-mod pod_state;
+pub(crate) mod pod_state;
 mod pod_template;
 mod replica_set;
-mod runtime;
-mod snapshot;
+pub(crate) mod runtime;
+pub(crate) mod snapshot;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod workqueue;
 
 use tokio_util::sync::CancellationToken;

@@ -15,12 +15,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::cache::Cache;
 use super::identities::Identities;
 use super::object::{Change, Identity, Key, Object, ResourceType, name_of, namespace_of};
+use super::pod_state;
 
 macro_rules! snapshot {
     ($($field:ident: $kind:ty, $doc:literal;)*) => {
@@ -31,6 +32,7 @@ macro_rules! snapshot {
             pub(crate) identities: Identities,
             /// When this process began to observe: no deadline may count time before it.
             pub(crate) observing_since: Timestamp,
+            by_node: BTreeMap<String, BTreeSet<(String, String)>>,
             seen: HashMap<ResourceType, u64>,
             gone: HashSet<String>,
         }
@@ -42,6 +44,7 @@ macro_rules! snapshot {
                     $($field: Cache::default(),)*
                     identities: Identities::default(),
                     observing_since,
+                    by_node: BTreeMap::new(),
                     seen: HashMap::new(),
                     gone: HashSet::new(),
                 }
@@ -181,6 +184,34 @@ impl Snapshot {
         Some(self.remove(key))
     }
 
+    /// The pods bound to a node; those bound to none when `node` is empty.
+    pub(crate) fn pods_on(&self, node: &str) -> impl Iterator<Item = &Arc<Pod>> {
+        let pods = self.by_node.get(node).into_iter().flatten();
+        pods.filter_map(|(namespace, name)| self.pods.get(namespace, name))
+    }
+
+    fn index_pod(&mut self, old: Option<&Object>, new: Option<&Object>) {
+        let place = |object: &Object| {
+            let pod = object.downcast_ref::<Pod>()?;
+            let node = pod_state::node_name(pod).unwrap_or_default().to_owned();
+            let metadata = &pod.metadata;
+            let name = (namespace_of(metadata).to_owned(), name_of(metadata).to_owned());
+            Some((node, name))
+        };
+        if let Some((node, name)) = old.and_then(place) {
+            let left = self.by_node.get_mut(&node).map(|pods| {
+                pods.remove(&name);
+                pods.len()
+            });
+            if left == Some(0) {
+                self.by_node.remove(&node);
+            }
+        }
+        if let Some((node, name)) = new.and_then(place) {
+            self.by_node.entry(node).or_default().insert(name);
+        }
+    }
+
     fn replace(
         &mut self,
         resource: ResourceType,
@@ -217,6 +248,7 @@ impl Snapshot {
         object: &Value,
     ) -> Result<Change, serde_json::Error> {
         let (old, new) = self.put_typed(key.resource, object)?;
+        self.index_pod(old.as_ref(), new.as_ref());
         let identity = Arc::new(identity);
         let old_identity = self.identities.put(&key, identity.clone());
         Ok(Change {
@@ -229,8 +261,10 @@ impl Snapshot {
     }
 
     fn remove(&mut self, key: &Key) -> Change {
+        let old = self.remove_typed(key);
+        self.index_pod(old.as_ref(), None);
         Change {
-            old: self.remove_typed(key),
+            old,
             new: None,
             old_identity: self.identities.remove(key),
             new_identity: None,

@@ -134,9 +134,7 @@ fn place_changed(change: &Change) -> bool {
 
 fn services_on_node(node: &str, snapshot: &Snapshot) -> Vec<Key> {
     let mut keys: Vec<Key> = snapshot
-        .pods
-        .iter()
-        .filter(|pod| pod_state::node_name(pod) == Some(node))
+        .pods_on(node)
         .flat_map(|pod| services_selecting(pod, snapshot))
         .collect();
     keys.sort_unstable();
