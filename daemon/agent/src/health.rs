@@ -53,21 +53,31 @@ impl Health {
         // A pass may take its time on a loaded machine; a loop that ended never comes back.
         let limit = (self.resync * 2).max(Duration::from_secs(20));
         let stalled = self.board.stalled(limit);
-        let stalled = stalled.iter().map(|name| format!("the {name} loop has stopped"));
-        Obstacles { waiting_for: stalled.collect() }
+        let stalled = stalled
+            .iter()
+            .map(|name| format!("the {name} loop has stopped"));
+        Obstacles {
+            waiting_for: stalled.collect(),
+        }
     }
 
     /// Why this node does not carry pods (yet).
     #[must_use]
     pub fn unready(&self) -> Obstacles {
         let missing = self.store.missing();
-        let lists = missing.iter().map(|kind| format!("the first list of {kind}"));
+        let lists = missing
+            .iter()
+            .map(|kind| format!("the first list of {kind}"));
         let mut waiting_for: Vec<String> = lists.collect();
         if self.lease.borrow().is_none() {
             waiting_for.push("a podCIDR and the overlay device".to_owned());
         }
         let loops = self.board.unready();
-        waiting_for.extend(loops.iter().map(|name| format!("a pass of the {name} loop without errors")));
+        waiting_for.extend(
+            loops
+                .iter()
+                .map(|name| format!("a pass of the {name} loop without errors")),
+        );
         Obstacles { waiting_for }
     }
 }
@@ -83,7 +93,9 @@ pub fn health_router(health: Arc<Health>) -> Router {
 
 /// `/metrics`.
 pub fn metrics_router(health: Arc<Health>) -> Router {
-    Router::new().route("/metrics", get(metrics)).with_state(health)
+    Router::new()
+        .route("/metrics", get(metrics))
+        .with_state(health)
 }
 
 async fn healthz(State(health): State<Arc<Health>>) -> Response {

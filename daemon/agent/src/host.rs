@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use desired::cluster::Cluster;
 use hostnet::{Netlink, Result};
 use netstate::IfName;
 
+use crate::endpoint::Endpoints;
+use crate::store::Store;
 use crate::uplink::Interface;
 
 /// All interfaces with their addresses, in the kernel's order.
@@ -43,4 +47,52 @@ pub fn addresses(netlink: &mut Netlink) -> Result<BTreeSet<IpAddr>> {
 #[must_use]
 pub fn ifindex(name: &IfName) -> Option<u32> {
     nix::net::if_::if_nametoindex(name.as_str()).ok()
+}
+
+/// Brings what a snapshot says of this host up to date, at the beginning of a pass.
+pub trait Observer: Send {
+    /// `cluster` with this host's addresses as they are now, and without endpoints whose
+    /// interface is gone.
+    fn observed(&mut self, cluster: &Arc<Cluster>) -> Arc<Cluster>;
+}
+
+/// Observes the host this daemon runs on, and tells the store what it saw.
+pub struct HostObserver {
+    netlink: Netlink,
+    store: Arc<Store>,
+    endpoints: Arc<Endpoints>,
+}
+
+// === impl HostObserver ===
+
+impl HostObserver {
+    /// Observes the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When no netlink socket can be opened.
+    pub fn open(store: Arc<Store>, endpoints: Arc<Endpoints>) -> Result<Self> {
+        Ok(Self {
+            netlink: Netlink::open()?,
+            store,
+            endpoints,
+        })
+    }
+}
+
+impl Observer for HostObserver {
+    fn observed(&mut self, cluster: &Arc<Cluster>) -> Arc<Cluster> {
+        let mut observed = cluster.clone();
+        for id in self.endpoints.drop_gone(cluster) {
+            Arc::make_mut(&mut observed).local_endpoints.remove(&id);
+        }
+        match addresses(&mut self.netlink) {
+            Ok(addresses) if addresses != observed.this_node.addresses => {
+                self.store.set_addresses(&addresses);
+                Arc::make_mut(&mut observed).this_node.addresses = addresses;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the node's addresses cannot be observed"),
+        }
+        observed
+    }
 }

@@ -9,14 +9,18 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod api_server;
 pub mod board;
 pub mod config;
+pub mod daemon;
+pub mod datapath;
 pub mod endpoint;
 pub mod health;
 pub mod host;
 #[cfg(test)]
 mod http_client;
 pub mod lease;
+pub mod logging;
 pub mod metrics;
 pub mod preflight;
 pub mod reconcile;

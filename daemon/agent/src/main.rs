@@ -1,2 +1,72 @@
-//! towline-agent
-fn main() {}
+//! `towlined`: Towline's node daemon.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use agent::config::{Config, Settings};
+use agent::{daemon, logging, preflight};
+use clap::Parser;
+use clap::error::ErrorKind;
+
+/// Node daemon: overlay network, Services and NetworkPolicy of this node.
+#[derive(Debug, Parser)]
+#[command(name = "towlined", version, max_term_width = 100)]
+struct Arguments {
+    /// Configuration file; every key in it is a flag here
+    /// [default: /etc/towline/towlined.yaml, which may be absent]
+    #[arg(long, env = "TOWLINED_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            ) =>
+        {
+            error.exit()
+        }
+        Err(error) => return fail(&one_line(&error.to_string())),
+    };
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("{error:#}")),
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let config = Config::load(arguments.config.as_deref(), arguments.settings)?;
+    logging::init(&config)?;
+    for key in &config.net.ignored {
+        tracing::warn!(key, "net-conf.json: the key means nothing here");
+    }
+    preflight::check(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(daemon::serve(config));
+    // A pass that still waits for the kernel must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("towlined: {message}");
+    ExitCode::FAILURE
+}
+
+/// clap's message without its headings and hints, on one line.
+fn one_line(message: &str) -> String {
+    let lines = message.lines().map(str::trim);
+    let told =
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let told: Vec<&str> = told.filter(|line| !line.is_empty()).collect();
+    let told = told.join("; ");
+    let told = told.strip_prefix("error: ").unwrap_or(&told);
+    format!("{told}; see towlined --help")
+}

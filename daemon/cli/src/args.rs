@@ -41,7 +41,13 @@ pub(crate) struct Options {
     pub(crate) bpf_root: PathBuf,
 
     /// How to print
-    #[arg(short, long, global = true, default_value = "table", value_name = "FORMAT")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        default_value = "table",
+        value_name = "FORMAT"
+    )]
     pub(crate) output: Format,
 }
 

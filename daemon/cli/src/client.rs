@@ -55,13 +55,19 @@ impl std::error::Error for Down {}
 impl Daemon {
     /// The daemon behind `socket`.
     pub(crate) fn at(socket: &Path) -> Self {
-        Self { socket: socket.to_owned() }
+        Self {
+            socket: socket.to_owned(),
+        }
     }
 
     /// The JSON answer to `GET path`.
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         let body = self.open(path).await?.into_body();
-        let bytes = body.collect().await.context("towlined broke off its answer")?.to_bytes();
+        let bytes = body
+            .collect()
+            .await
+            .context("towlined broke off its answer")?
+            .to_bytes();
         serde_json::from_slice(&bytes).context("towlined's answer is not JSON")
     }
 
@@ -85,17 +91,22 @@ impl Daemon {
     }
 
     async fn open(&self, path: &str) -> anyhow::Result<Response<Incoming>> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| Down {
-            socket: self.socket.clone(),
-            error,
-        })?;
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|error| Down {
+                socket: self.socket.clone(),
+                error,
+            })?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let request = Request::get(path)
             .header("host", "towlined")
             .body(Empty::<Bytes>::new())?;
-        let response = sender.send_request(request).await.context("request to towlined")?;
+        let response = sender
+            .send_request(request)
+            .await
+            .context("request to towlined")?;
         if response.status().is_success() {
             return Ok(response);
         }

@@ -8,7 +8,9 @@ use crate::table::cell;
 pub(crate) fn line(event: &Value) -> String {
     let at = |key: &str| cell(&event[key]);
     let end = |side: &str| {
-        let name = event[format!("{side}Name")].as_str().map(|name| format!(" ({name})"));
+        let name = event[format!("{side}Name")]
+            .as_str()
+            .map(|name| format!(" ({name})"));
         format!("{}{}", at(side), name.unwrap_or_default())
     };
     let rule = event["rule"].as_str().map(|rule| format!(" by {rule}"));

@@ -27,10 +27,18 @@ pub(crate) fn tell(options: &Options) {
     }
     match pins(&options.bpf_root) {
         0 => {
-            let _ = writeln!(text, "No eBPF map is pinned under {}.", options.bpf_root.display());
+            let _ = writeln!(
+                text,
+                "No eBPF map is pinned under {}.",
+                options.bpf_root.display()
+            );
         }
         count => {
-            let _ = writeln!(text, "{count} eBPF maps and links are pinned under {}.", options.bpf_root.display());
+            let _ = writeln!(
+                text,
+                "{count} eBPF maps and links are pinned under {}.",
+                options.bpf_root.display()
+            );
         }
     }
     eprint!("{text}");
@@ -39,8 +47,14 @@ pub(crate) fn tell(options: &Options) {
 fn routes() -> hostnet::Result<Vec<String>> {
     let routes = Netlink::open()?.routes(Some(PROTOCOL_TOWLINE))?;
     let shown = routes.into_iter().map(|route| {
-        let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
-        let device = route.device.map(|device| format!(" dev {device}")).unwrap_or_default();
+        let via = route
+            .gateway
+            .map(|gateway| format!(" via {gateway}"))
+            .unwrap_or_default();
+        let device = route
+            .device
+            .map(|device| format!(" dev {device}"))
+            .unwrap_or_default();
         format!("{}{via}{device}", route.key.destination)
     });
     Ok(shown.collect())
@@ -52,5 +66,8 @@ fn pins(folder: &Path) -> usize {
         return 0;
     };
     let count = |path: &Path| if path.is_dir() { pins(path) } else { 1 };
-    entries.filter_map(Result::ok).map(|entry| count(&entry.path())).sum()
+    entries
+        .filter_map(Result::ok)
+        .map(|entry| count(&entry.path()))
+        .sum()
 }

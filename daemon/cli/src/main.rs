@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use self::args::{Cli, Command, Format, Options};
 use self::client::{Daemon, Down};
 use self::show::View;
-use self::why::{Question, encoded};
+use self::why::encoded;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -55,9 +55,10 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Endpoints => (View::Endpoints, "/v1/endpoints".to_owned()),
         Command::Policies => (View::Policies, "/v1/policies".to_owned()),
         Command::Flows => (View::Flows, "/v1/flows".to_owned()),
-        Command::Why { source, destination } => {
-            (View::Why, Question::parse(source, destination)?.path())
-        }
+        Command::Why {
+            source,
+            destination,
+        } => (View::Why, why::path(source, destination)?),
         Command::Diff => (View::Diff, "/v1/drift".to_owned()),
         Command::Counters => (View::Counters, "/v1/counters".to_owned()),
         Command::Maps => (View::Maps, "/v1/maps".to_owned()),
@@ -77,17 +78,30 @@ fn named(path: &str, name: &str) -> String {
 }
 
 async fn show_drops(daemon: &Daemon, follow: bool, options: &Options) -> anyhow::Result<()> {
-    let path = if follow { "/v1/events?kind=drop" } else { "/v1/events?kind=drop&follow=false" };
-    daemon.follow(path, |event| print(options, event, || drops::line(event) + "\n")).await
+    let path = if follow {
+        "/v1/events?kind=drop"
+    } else {
+        "/v1/events?kind=drop&follow=false"
+    };
+    daemon
+        .follow(path, |event| {
+            print(options, event, || drops::line(event) + "\n")
+        })
+        .await
 }
 
 async fn show_version(daemon: &Daemon, options: &Options) -> anyhow::Result<()> {
     let answer = daemon.get("/v1/status").await;
-    let running = answer.as_ref().map_or(Value::Null, |status| status["version"].clone());
+    let running = answer
+        .as_ref()
+        .map_or(Value::Null, |status| status["version"].clone());
     let versions = json!({ "towline": env!("CARGO_PKG_VERSION"), "towlined": running });
     print(options, &versions, || {
         let towlined = versions["towlined"].as_str().unwrap_or("not running");
-        format!("towline {}\ntowlined {towlined}\n", env!("CARGO_PKG_VERSION"))
+        format!(
+            "towline {}\ntowlined {towlined}\n",
+            env!("CARGO_PKG_VERSION")
+        )
     })
 }
 

@@ -76,7 +76,11 @@ const FLOWS: &[Column] = &[
     ("RULE", "/rule"),
     ("IDLE S", "/idleSeconds"),
 ];
-const DIFF: &[Column] = &[("TABLE", "/table"), ("PROBLEM", "/problem"), ("KEY", "/key")];
+const DIFF: &[Column] = &[
+    ("TABLE", "/table"),
+    ("PROBLEM", "/problem"),
+    ("KEY", "/key"),
+];
 const COUNTERS: &[Column] = &[
     ("DIRECTION", "/direction"),
     ("REASON", "/reason"),
@@ -156,17 +160,43 @@ fn status(answer: &Value) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| text.push_str(&format!("{name:<12}{value}\n"));
     line("Node", at("/node"));
-    let ready = if answer["ready"] == Value::Bool(true) { "yes" } else { "no" };
+    let ready = if answer["ready"] == Value::Bool(true) {
+        "yes"
+    } else {
+        "no"
+    };
     line("Ready", ready.to_owned());
     for obstacle in rows(&answer["waitingFor"]) {
         line("", format!("waits for {}", cell(obstacle)));
     }
-    line("Version", format!("{}, since {}", at("/version"), at("/started")));
-    line("Datapath", format!("{}, services {}, policy {}", at("/datapath"), at("/services"), at("/policy")));
+    line(
+        "Version",
+        format!("{}, since {}", at("/version"), at("/started")),
+    );
+    line(
+        "Datapath",
+        format!(
+            "{}, services {}, policy {}",
+            at("/datapath"),
+            at("/services"),
+            at("/policy")
+        ),
+    );
     line("Subnet", at("/lease/subnet"));
-    line("Overlay", format!("VNI {}, MAC {}, public IP {}", at("/lease/vni"), at("/lease/mac"), at("/lease/publicIP")));
+    line(
+        "Overlay",
+        format!(
+            "VNI {}, MAC {}, public IP {}",
+            at("/lease/vni"),
+            at("/lease/mac"),
+            at("/lease/publicIP")
+        ),
+    );
     let objects = answer["objects"].as_object().cloned().unwrap_or_default();
-    let objects: Vec<String> = objects.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
+    let objects: Vec<String> = objects
+        .iter()
+        .map(|(kind, n)| format!("{kind} {n}"))
+        .collect();
     line("Objects", objects.join(", "));
     text.push('\n');
     let columns: &[Column] = &[
@@ -178,7 +208,10 @@ fn status(answer: &Value) -> String {
         ("ERRORS", "/errors"),
     ];
     let loops = answer["loops"].as_object().cloned().unwrap_or_default();
-    let loops: Vec<Value> = loops.into_iter().map(|(name, value)| named(name, value)).collect();
+    let loops: Vec<Value> = loops
+        .into_iter()
+        .map(|(name, value)| named(name, value))
+        .collect();
     text + &render(columns, &loops)
 }
 
@@ -205,8 +238,14 @@ fn service_rows(answer: &Value) -> Vec<Value> {
     for service in rows(answer) {
         for port in rows(&service["ports"]) {
             let endpoints = rows(&port["endpoints"]);
-            let ready: Vec<&Value> = endpoints.iter().filter(|e| e["readiness"] == "ready").collect();
-            let local = ready.iter().filter(|e| e["local"] == Value::Bool(true)).count();
+            let ready: Vec<&Value> = endpoints
+                .iter()
+                .filter(|e| e["readiness"] == "ready")
+                .collect();
+            let local = ready
+                .iter()
+                .filter(|e| e["local"] == Value::Bool(true))
+                .count();
             let shown: Vec<Value> = ready.iter().take(3).map(|e| e["address"].clone()).collect();
             let more = ready.len().saturating_sub(shown.len());
             let more = (more > 0).then(|| Value::String(format!("+{more}")));

@@ -7,7 +7,8 @@ pub(crate) type Column = (&'static str, &'static str);
 
 /// `rows` with one line each under the headings of `columns`.
 pub(crate) fn render(columns: &[Column], rows: &[Value]) -> String {
-    let mut cells: Vec<Vec<String>> = vec![columns.iter().map(|(head, _)| (*head).to_owned()).collect()];
+    let mut cells: Vec<Vec<String>> =
+        vec![columns.iter().map(|(head, _)| (*head).to_owned()).collect()];
     for row in rows {
         let of = |(_, pointer): &Column| row.pointer(pointer).map_or_else(dash, cell);
         cells.push(columns.iter().map(of).collect());
@@ -36,7 +37,10 @@ fn dash() -> String {
 fn align(cells: &[Vec<String>]) -> String {
     let columns = cells.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        let widths = cells.iter().filter_map(|row| row.get(column)).map(|text| text.chars().count());
+        let widths = cells
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|text| text.chars().count());
         widths.max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();

@@ -4,9 +4,7 @@ use serde_json::{Value, json};
 use crate::show::{View, text};
 
 fn services() -> Value {
-    let endpoint = |address: &str, pod: &str, node: &str, readiness: &str| {
-        json!({ "address": address, "pod": pod, "node": node, "local": node == "n1", "readiness": readiness })
-    };
+    let endpoint = |address: &str, pod: &str, node: &str, readiness: &str| json!({ "address": address, "pod": pod, "node": node, "local": node == "n1", "readiness": readiness });
     json!([
         {
             "name": "default/web", "type": "ClusterIP", "programmed": true,
@@ -125,7 +123,10 @@ fn no_difference_is_said_in_words() {
         "The kernel holds exactly what the cluster asks for.\n"
     );
     assert_eq!(
-        text(View::Diff, &json!([{ "table": "routes", "problem": "missing", "key": "10.244.1.0/24" }])),
+        text(
+            View::Diff,
+            &json!([{ "table": "routes", "problem": "missing", "key": "10.244.1.0/24" }])
+        ),
         "TABLE    PROBLEM   KEY\nroutes   missing   10.244.1.0/24\n"
     );
 }

@@ -1,6 +1,10 @@
 //! The API on the Unix socket.
 
+mod api;
 mod error;
+mod events;
 pub mod views;
 
+pub use self::api::{Admin, router};
 pub use self::error::ApiError;
+pub use self::events::{EventHub, EventView, Namer, protocol_name};

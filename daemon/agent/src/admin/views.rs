@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::board::LoopStatus;
 use crate::lease::Lease;
-use crate::reconcile::overlay::peers;
+use crate::reconcile::overlay::PeerTables;
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, Serialize)]
@@ -162,7 +162,9 @@ pub fn objects(cluster: &Cluster) -> BTreeMap<&'static str, usize> {
 /// All nodes; why one is left out of the overlay is in `problem`.
 #[must_use]
 pub fn nodes(cluster: &Cluster, lease: Option<&Lease>) -> Vec<NodeView> {
-    let problems = lease.map(|lease| peers(cluster, lease).problems).unwrap_or_default();
+    let problems = lease
+        .map(|lease| PeerTables::of(cluster, lease).problems)
+        .unwrap_or_default();
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let view = |node: &Node| NodeView {
         name: node.name.to_string(),
@@ -181,7 +183,11 @@ pub fn nodes(cluster: &Cluster, lease: Option<&Lease>) -> Vec<NodeView> {
 /// All subnets that have an owner who can be reached.
 #[must_use]
 pub fn leases(cluster: &Cluster) -> Vec<LeaseView> {
-    cluster.nodes.values().filter_map(|node| lease_of(node)).collect()
+    cluster
+        .nodes
+        .values()
+        .filter_map(|node| lease_of(node))
+        .collect()
 }
 
 fn lease_of(node: &Node) -> Option<LeaseView> {
@@ -213,17 +219,22 @@ pub fn routes(cluster: &Cluster, lease: Option<&Lease>) -> RoutesView {
     let Some(lease) = lease else {
         return RoutesView::default();
     };
-    let tables = peers(cluster, lease);
-    let neighbour = |gateway| tables.neighbours.values().find(|n| Some(n.key.ip) == gateway);
+    let tables = PeerTables::of(cluster, lease);
+    let macs: BTreeMap<_, _> = tables
+        .neighbours
+        .iter()
+        .map(|(key, mac)| (key.ip, *mac))
+        .collect();
+    let remotes: BTreeMap<_, _> = tables.fdb.iter().map(|(key, ip)| (key.mac, *ip)).collect();
     let routes = tables.routes.values().map(|route| {
-        let mac = neighbour(route.gateway).map(|neighbour| neighbour.mac);
-        let entry = tables.fdb.values().find(|entry| Some(entry.key.mac) == mac);
+        let mac = route.gateway.and_then(|gateway| macs.get(&gateway));
+        let remote = mac.and_then(|mac| remotes.get(mac));
         RouteView {
             destination: route.key.destination.to_string(),
             gateway: route.gateway.map(|gateway| gateway.to_string()),
             device: route.device.as_ref().map(ToString::to_string),
-            neighbour_mac: mac.map(|mac| mac.to_string()),
-            node_address: entry.map(|entry| entry.remote.to_string()),
+            neighbour_mac: mac.map(ToString::to_string),
+            node_address: remote.map(ToString::to_string),
         }
     });
     RoutesView {
@@ -237,7 +248,9 @@ pub fn routes(cluster: &Cluster, lease: Option<&Lease>) -> RoutesView {
 pub fn services(cluster: &Cluster, only: Option<&ServiceName>) -> Vec<ServiceView> {
     let chosen = cluster.services.values();
     let chosen = chosen.filter(|service| only.is_none_or(|name| service.name == *name));
-    chosen.map(|service| service_view(cluster, service)).collect()
+    chosen
+        .map(|service| service_view(cluster, service))
+        .collect()
 }
 
 fn service_view(cluster: &Cluster, service: &Service) -> ServiceView {
@@ -249,13 +262,17 @@ fn service_view(cluster: &Cluster, service: &Service) -> ServiceView {
         readiness: one.readiness,
     };
     let endpoints = endpoints_of(cluster, &service.name);
-    let ports = service.ports.iter().zip(endpoints).map(|(port, (_, endpoints))| ServicePortView {
-        name: port.name.clone(),
-        protocol: port.protocol.to_string(),
-        port: port.port.get(),
-        node_port: port.node_port.map(desired::names::PortNumber::get),
-        endpoints: endpoints.iter().map(endpoint).collect(),
-    });
+    let ports = service
+        .ports
+        .iter()
+        .zip(endpoints)
+        .map(|(port, (_, endpoints))| ServicePortView {
+            name: port.name.clone(),
+            protocol: port.protocol.to_string(),
+            port: port.port.get(),
+            node_port: port.node_port.map(desired::names::PortNumber::get),
+            endpoints: endpoints.iter().map(endpoint).collect(),
+        });
     ServiceView {
         name: service.name.to_string(),
         kind: match service.service_type {
@@ -265,7 +282,11 @@ fn service_view(cluster: &Cluster, service: &Service) -> ServiceView {
             ServiceType::ExternalName => "ExternalName",
         },
         programmed: is_programmed(service),
-        cluster_ips: service.cluster_ips.iter().map(ToString::to_string).collect(),
+        cluster_ips: service
+            .cluster_ips
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         ports: ports.collect(),
     }
 }
@@ -304,7 +325,9 @@ pub fn policies(cluster: &Cluster) -> Vec<PolicyView> {
     let local = |policy: &NetworkPolicy| {
         let endpoints = cluster.local_endpoints.values();
         let pods = endpoints.filter_map(|endpoint| cluster.pod_of(endpoint));
-        pods.filter(|pod| selects(policy, pod)).map(|pod| pod.name.to_string()).collect()
+        pods.filter(|pod| selects(policy, pod))
+            .map(|pod| pod.name.to_string())
+            .collect()
     };
     let view = |policy: &NetworkPolicy| PolicyView {
         name: policy.name.to_string(),
@@ -313,7 +336,11 @@ pub fn policies(cluster: &Cluster) -> Vec<PolicyView> {
         egress_rules: policy.egress.as_ref().map(Vec::len),
         local_pods: local(policy),
     };
-    cluster.network_policies.values().map(|policy| view(policy)).collect()
+    cluster
+        .network_policies
+        .values()
+        .map(|policy| view(policy))
+        .collect()
 }
 
 fn selects(policy: &NetworkPolicy, pod: &Pod) -> bool {

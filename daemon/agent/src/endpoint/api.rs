@@ -143,8 +143,9 @@ impl Endpoints {
         Ok(count)
     }
 
-    /// Forgets endpoints whose interface is gone; called by the policy loop.
-    pub fn drop_gone(&self, cluster: &Cluster) {
+    /// Forgets endpoints whose interface is gone, and says which; called by the policy loop.
+    pub fn drop_gone(&self, cluster: &Cluster) -> Vec<EndpointId> {
+        let mut gone = Vec::new();
         for endpoint in cluster.local_endpoints.values() {
             if (self.ifindex_of)(&endpoint.host_interface) == Some(endpoint.host_ifindex) {
                 continue;
@@ -157,7 +158,9 @@ impl Endpoints {
             if let Err(error) = self.forget(endpoint) {
                 tracing::warn!(pod = %endpoint.pod, %error, "endpoint's file stays");
             }
+            gone.push(endpoint.id.clone());
         }
+        gone
     }
 
     fn add(&self, endpoint: &LocalEndpoint, registration: &Registration) -> Result<(), ApiError> {

@@ -1,11 +1,15 @@
 //! The loops that keep the kernel equal to what the snapshot asks for.
 
+mod map;
 pub mod masquerade;
 pub mod overlay;
 mod overlay_device;
+pub mod policy;
 mod run;
+pub mod services;
 #[cfg(test)]
 mod tests;
 
+pub use self::map::Map;
 pub use self::overlay_device::{AddressTarget, SysctlTarget, Vtep, VtepTarget};
 pub use self::run::{Panicked, Pass, Reconciler, run};

@@ -1,6 +1,7 @@
 //! The overlay: device, addresses, kernel parameters, peers' tables and the subnet file.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use desired::cluster::Cluster;
@@ -8,7 +9,10 @@ use desired::routes::{Overlay, OverlayDevice, RouteProblem, routes};
 use desired::stable_id::ContentHash;
 use hostnet::{FdbTarget, NeighbourTarget, Netlink, RouteTarget};
 use ipnetwork::Ipv4Network;
-use netstate::{Failure, IfName, MacAddr, Report, Vxlan, Wanted, reconcile};
+use netstate::{
+    Failure, FdbKey, IfName, MacAddr, NeighbourKey, Report, Route, RouteKey, Vxlan, Wanted,
+    reconcile,
+};
 use tokio::sync::watch;
 
 use super::overlay_device::{AddressTarget, SysctlTarget, Vtep, VtepTarget, vtep_address};
@@ -195,25 +199,15 @@ impl OverlayLoop {
     }
 
     fn set_up_peers(&mut self, cluster: &Cluster, lease: &Lease) -> Report {
-        let tables = peers(cluster, lease);
-        let neighbours = tables
-            .neighbours
-            .into_iter()
-            .map(|(key, n)| (key, n.mac))
-            .collect();
-        let fdb = tables
-            .fdb
-            .into_iter()
-            .map(|(key, entry)| (key, entry.remote))
-            .collect();
+        let tables = PeerTables::of(cluster, lease);
         if tables.problems != self.problems {
             for problem in &tables.problems {
                 tracing::warn!(%problem, "node is left out of the overlay");
             }
-            self.problems = tables.problems;
+            self.problems.clone_from(&tables.problems);
         }
-        let mut neighbours = Wanted::new("neighbours", &mut self.neighbours, &neighbours);
-        let mut fdb = Wanted::new("fdb", &mut self.fdb, &fdb);
+        let mut neighbours = Wanted::new("neighbours", &mut self.neighbours, &tables.neighbours);
+        let mut fdb = Wanted::new("fdb", &mut self.fdb, &tables.fdb);
         let mut routes = Wanted::new("routes", &mut self.routes, &tables.routes);
         reconcile(&mut [&mut neighbours, &mut fdb, &mut routes])
     }
@@ -232,14 +226,40 @@ impl OverlayLoop {
     }
 }
 
-/// The peers' tables for a node that holds `lease`.
-#[must_use]
-pub fn peers(cluster: &Cluster, lease: &Lease) -> desired::routes::RouteTables {
-    let overlay = Overlay {
-        v4: Some(lease.overlay.clone()),
-        v6: None,
-    };
-    routes(cluster, &overlay)
+/// What a node that holds a lease must hold to reach the others, as the Targets take it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct PeerTables {
+    /// Peers' overlay addresses.
+    pub neighbours: BTreeMap<NeighbourKey, MacAddr>,
+    /// Peers' tunnel ends.
+    pub fdb: BTreeMap<FdbKey, IpAddr>,
+    /// Peers' subnets.
+    pub routes: BTreeMap<RouteKey, Route>,
+    /// Nodes that are left out, and why.
+    pub problems: Vec<RouteProblem>,
+}
+
+impl PeerTables {
+    /// The tables of the node that holds `lease`.
+    #[must_use]
+    pub fn of(cluster: &Cluster, lease: &Lease) -> Self {
+        let overlay = Overlay {
+            v4: Some(lease.overlay.clone()),
+            v6: None,
+        };
+        let tables = routes(cluster, &overlay);
+        let neighbours = tables
+            .neighbours
+            .into_iter()
+            .map(|(key, one)| (key, one.mac));
+        let fdb = tables.fdb.into_iter().map(|(key, one)| (key, one.remote));
+        Self {
+            neighbours: neighbours.collect(),
+            fdb: fdb.collect(),
+            routes: tables.routes,
+            problems: tables.problems,
+        }
+    }
 }
 
 impl Reconciler for OverlayLoop {

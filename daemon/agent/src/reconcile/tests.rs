@@ -62,7 +62,10 @@ impl Reconciler for NodeNames {
             self.table.forget();
         }
         self.completeness.lock().unwrap().push(cluster.complete);
-        let wanted = cluster.nodes.values().map(|n| (n.name.to_string(), n.pod_cidrs.len() as u32));
+        let wanted = cluster
+            .nodes
+            .values()
+            .map(|n| (n.name.to_string(), n.pod_cidrs.len() as u32));
         let wanted = wanted.collect();
         reconcile(&mut [&mut Wanted::new("names", &mut self.table, &wanted)])
     }
@@ -78,7 +81,10 @@ struct Harness {
 
 impl Harness {
     fn start(resync: Duration) -> Self {
-        let this_node = ThisNode { name: "n1".parse().unwrap(), addresses: BTreeSet::new() };
+        let this_node = ThisNode {
+            name: "n1".parse().unwrap(),
+            addresses: BTreeSet::new(),
+        };
         let store = Arc::new(Store::new(Cluster::new(this_node, Vec::new())));
         let board = Arc::new(Board::new(vec!["node-names"], Arc::new(Metrics::default())));
         let table = FakeTable::default();
@@ -88,20 +94,41 @@ impl Harness {
             table: Cached::new(table.clone()),
             completeness: completeness.clone(),
         };
-        tokio::spawn(run(reconciler, store.subscribe(), resync, board.clone(), stop.clone()));
-        Self { store, table, completeness, board, stop }
+        tokio::spawn(run(
+            reconciler,
+            store.subscribe(),
+            resync,
+            board.clone(),
+            stop.clone(),
+        ));
+        Self {
+            store,
+            table,
+            completeness,
+            board,
+            stop,
+        }
     }
 
     fn complete_with(&self, names: &[&str]) {
         fn reset<T: Stored>(store: &Store, objects: Vec<T>) {
-            store.change(vec![Change::Reset { objects, keep: BTreeSet::new() }]);
+            store.change(vec![Change::Reset {
+                objects,
+                keep: BTreeSet::new(),
+            }]);
         }
         reset::<Namespace>(&self.store, vec![]);
         reset::<Pod>(&self.store, vec![]);
         reset::<Service>(&self.store, vec![]);
         reset::<EndpointSlice>(&self.store, vec![]);
         reset::<NetworkPolicy>(&self.store, vec![]);
-        reset(&self.store, names.iter().map(|name| Node::new(name.parse().unwrap())).collect());
+        reset(
+            &self.store,
+            names
+                .iter()
+                .map(|name| Node::new(name.parse().unwrap()))
+                .collect(),
+        );
     }
 
     fn status(&self) -> LoopStatus {
@@ -111,8 +138,17 @@ impl Harness {
     /// Waits until the table holds exactly `names`.
     async fn holds(&self, names: &[&str]) {
         let wanted: Vec<String> = names.iter().map(ToString::to_string).collect();
-        eventually(|| self.table.entries.lock().unwrap().keys().cloned().collect::<Vec<_>>() == wanted)
-            .await;
+        eventually(|| {
+            self.table
+                .entries
+                .lock()
+                .unwrap()
+                .keys()
+                .cloned()
+                .collect::<Vec<_>>()
+                == wanted
+        })
+        .await;
     }
 }
 
@@ -128,7 +164,9 @@ async fn eventually(condition: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), poll).await.expect("the condition within 10 s");
+    tokio::time::timeout(Duration::from_secs(10), poll)
+        .await
+        .expect("the condition within 10 s");
 }
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -136,12 +174,26 @@ const LONG: Duration = Duration::from_secs(3600);
 #[tokio::test]
 async fn nothing_is_deleted_before_the_first_complete_snapshot() {
     let harness = Harness::start(Duration::from_millis(20));
-    harness.table.entries.lock().unwrap().insert("left-by-a-predecessor".to_owned(), 0);
-    harness.store.change(vec![Change::Apply(Node::new("a".parse().unwrap()))]);
+    harness
+        .table
+        .entries
+        .lock()
+        .unwrap()
+        .insert("left-by-a-predecessor".to_owned(), 0);
+    harness
+        .store
+        .change(vec![Change::Apply(Node::new("a".parse().unwrap()))]);
     harness.complete_with(&["a"]);
     harness.holds(&["a"]).await;
     eventually(|| harness.status().passes > 2).await;
-    assert!(harness.completeness.lock().unwrap().iter().all(|complete| *complete));
+    assert!(
+        harness
+            .completeness
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|complete| *complete)
+    );
 }
 
 #[tokio::test]
@@ -215,5 +267,8 @@ async fn a_panic_ends_the_loop_with_an_error() {
         harness.stop.clone(),
     );
     let error = ended.await.unwrap_err().to_string();
-    assert!(error.starts_with("the panics loop ended in a panic"), "{error}");
+    assert!(
+        error.starts_with("the panics loop ended in a panic"),
+        "{error}"
+    );
 }

@@ -1,0 +1,199 @@
+//! The read-only part of the API on the Unix socket: what is wanted, what is there, and why.
+
+use std::sync::Arc;
+
+use axum::extract::{Query, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use desired::explain::{Destination, Explanation, Place, why};
+use jiff::Timestamp;
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use super::error::ApiError;
+use super::events::{EventHub, stream};
+use super::views::{
+    self, LeaseView, NodeView, PodView, PolicyView, RoutesView, ServiceView, StatusView,
+};
+use crate::config::{Config, Datapath};
+use crate::datapath::{CounterView, Difference, FlowView, KernelView, MapView};
+use crate::health::Health;
+use crate::lease::Lease;
+
+/// What the API shows.
+pub struct Admin {
+    /// The configuration in use.
+    pub config: Arc<Config>,
+    /// Store, loops and readiness.
+    pub health: Arc<Health>,
+    /// This node's lease.
+    pub lease: watch::Receiver<Option<Lease>>,
+    /// The kernel's side.
+    pub kernel: Arc<dyn KernelView>,
+    /// What the data path tells of packets.
+    pub events: Arc<EventHub>,
+    /// When the daemon started.
+    pub started: Timestamp,
+}
+
+#[derive(Debug, Deserialize)]
+struct Named {
+    name: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Question {
+    src: String,
+    dst: String,
+}
+
+/// The routes of the read-only API.
+pub fn router(admin: Arc<Admin>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/nodes", get(nodes))
+        .route("/v1/leases", get(leases))
+        .route("/v1/routes", get(routes))
+        .route("/v1/services", get(services))
+        .route("/v1/pods", get(pods))
+        .route("/v1/policies", get(policies))
+        .route("/v1/why", get(explain))
+        .route("/v1/flows", get(flows))
+        .route("/v1/maps", get(maps))
+        .route("/v1/counters", get(counters))
+        .route("/v1/drift", get(drift))
+        .route("/v1/events", get(stream))
+        .with_state(admin)
+}
+
+async fn status(State(admin): State<Arc<Admin>>) -> Json<StatusView> {
+    let cluster = admin.health.store.snapshot();
+    let lease = admin.lease.borrow().clone();
+    let waiting_for = admin.health.unready().waiting_for;
+    Json(StatusView {
+        version: env!("CARGO_PKG_VERSION"),
+        node: cluster.this_node.name.to_string(),
+        started: admin.started,
+        ready: waiting_for.is_empty(),
+        waiting_for,
+        datapath: match admin.config.datapath {
+            Datapath::Ebpf => "ebpf",
+            Datapath::None => "none",
+        },
+        services: admin.config.services && admin.config.datapath != Datapath::None,
+        policy: admin.config.policy && admin.config.datapath != Datapath::None,
+        lease: lease.map(|lease| views::own_lease(&cluster, &lease)),
+        objects: views::objects(&cluster),
+        loops: admin.health.board.loops(),
+    })
+}
+
+async fn nodes(State(admin): State<Arc<Admin>>) -> Json<Vec<NodeView>> {
+    let lease = admin.lease.borrow().clone();
+    Json(views::nodes(&admin.health.store.snapshot(), lease.as_ref()))
+}
+
+async fn leases(State(admin): State<Arc<Admin>>) -> Json<Vec<LeaseView>> {
+    Json(views::leases(&admin.health.store.snapshot()))
+}
+
+async fn routes(State(admin): State<Arc<Admin>>) -> Json<RoutesView> {
+    let lease = admin.lease.borrow().clone();
+    Json(views::routes(
+        &admin.health.store.snapshot(),
+        lease.as_ref(),
+    ))
+}
+
+async fn services(
+    State(admin): State<Arc<Admin>>,
+    Query(named): Query<Named>,
+) -> Result<Json<Vec<ServiceView>>, ApiError> {
+    let only = parsed(named)?;
+    let found = views::services(&admin.health.store.snapshot(), only.as_ref());
+    match only {
+        Some(name) if found.is_empty() => {
+            Err(ApiError::not_found(format!("there is no Service {name}")))
+        }
+        _ => Ok(Json(found)),
+    }
+}
+
+async fn pods(
+    State(admin): State<Arc<Admin>>,
+    Query(named): Query<Named>,
+) -> Result<Json<Vec<PodView>>, ApiError> {
+    let only = parsed(named)?;
+    let found = views::pods(&admin.health.store.snapshot(), only.as_ref());
+    match only {
+        Some(name) if found.is_empty() => {
+            Err(ApiError::not_found(format!("there is no Pod {name}")))
+        }
+        _ => Ok(Json(found)),
+    }
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+    named: Named,
+) -> Result<Option<T>, ApiError> {
+    let parse = |name: String| {
+        name.parse()
+            .map_err(|error: T::Err| ApiError::bad_request(format!("name: {error}")))
+    };
+    named.name.map(parse).transpose()
+}
+
+async fn policies(State(admin): State<Arc<Admin>>) -> Json<Vec<PolicyView>> {
+    Json(views::policies(&admin.health.store.snapshot()))
+}
+
+async fn explain(
+    State(admin): State<Arc<Admin>>,
+    Query(question): Query<Question>,
+) -> Result<Json<Explanation>, ApiError> {
+    let source: Place = question.src.parse().map_err(bad)?;
+    let destination: Destination = question.dst.parse().map_err(bad)?;
+    let cluster = admin.health.store.snapshot();
+    why(&cluster, &source, &destination)
+        .map(Json)
+        .map_err(|error| ApiError::not_found(error.to_string()))
+}
+
+fn bad(error: impl ToString) -> ApiError {
+    ApiError::bad_request(error.to_string())
+}
+
+async fn flows(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<FlowView>>, ApiError> {
+    let cluster = admin.health.store.snapshot();
+    read(&admin, move |kernel| kernel.flows(&cluster)).await
+}
+
+async fn maps(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<MapView>>, ApiError> {
+    read(&admin, |kernel| kernel.maps()).await
+}
+
+async fn counters(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<CounterView>>, ApiError> {
+    read(&admin, |kernel| kernel.counters()).await
+}
+
+async fn drift(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<Difference>>, ApiError> {
+    let cluster = admin.health.store.snapshot();
+    let lease = admin.lease.borrow().clone();
+    read(&admin, move |kernel| {
+        kernel.differences(&cluster, lease.as_ref())
+    })
+    .await
+}
+
+/// Reads from the kernel on a thread that may block.
+async fn read<T: Send + 'static>(
+    admin: &Arc<Admin>,
+    what: impl FnOnce(&dyn KernelView) -> anyhow::Result<T> + Send + 'static,
+) -> Result<Json<T>, ApiError> {
+    let kernel = admin.kernel.clone();
+    match tokio::task::spawn_blocking(move || what(kernel.as_ref())).await {
+        Ok(Ok(value)) => Ok(Json(value)),
+        Ok(Err(error)) => Err(ApiError::internal(format!("{error:#}"))),
+        Err(error) => Err(ApiError::internal(error.to_string())),
+    }
+}

@@ -1,0 +1,12 @@
+//! The kernel's side as the API shows it, and the eBPF data path behind it.
+
+mod attach;
+mod ebpf;
+mod ebpf_view;
+mod host_view;
+mod view;
+
+pub use self::attach::AttachTarget;
+pub use self::ebpf::Ebpf;
+pub use self::host_view::HostView;
+pub use self::view::{CounterView, Difference, FlowView, KernelView, MapView, differences};
