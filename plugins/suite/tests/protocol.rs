@@ -58,6 +58,9 @@ fn called_without_a_command_a_plugin_introduces_itself() {
     });
 }
 
+/// Command, variables, standard input and the code it is answered with.
+type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, String, u64);
+
 #[test]
 fn bad_requests_get_their_code_and_one_document() {
     node(|node| {
@@ -74,7 +77,7 @@ fn bad_requests_get_their_code_and_one_document() {
                 .to_vec()
         };
         let versioned = |version: &str| json!({ "cniVersion": version, "name": "net" }).to_string();
-        let cases: Vec<(&str, Vec<(&str, &str)>, String, u64)> = vec![
+        let cases: Vec<Case> = vec![
             ("ADD", vec![], good.clone(), 4),
             ("ADD", with("CNI_CONTAINERID", "-a"), good.clone(), 4),
             ("ADD", with("CNI_IFNAME", "a:b"), good.clone(), 4),

@@ -251,7 +251,7 @@ fn a_wrong_configuration_is_named() {
             (
                 "policyTimeout",
                 json!(0),
-                "policyTimeout 0 is not within 1 to 600 seconds",
+                "policyTimeout 0 is not within 1 to 300 seconds",
             ),
         ] {
             let mut config = config(node);

@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 
 use crate::ptp::config::mtu;
 
+/// Longest policy timeout that the daemon takes, in seconds.
+const LONGEST_TIMEOUT: u64 = 300;
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Raw {
@@ -77,9 +80,9 @@ pub fn read(request: &Request<'_>) -> Result<Config, Error> {
             return Err(Error::config(msg));
         }
     }
-    if !(1..=600).contains(&raw.policy_timeout) {
+    if !(1..=LONGEST_TIMEOUT).contains(&raw.policy_timeout) {
         let seconds = raw.policy_timeout;
-        let msg = format!("policyTimeout {seconds} is not within 1 to 600 seconds");
+        let msg = format!("policyTimeout {seconds} is not within 1 to {LONGEST_TIMEOUT} seconds");
         return Err(Error::config(msg));
     }
     for field in ["name", "ipam"] {
