@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::{
-    apps::v1 as apps, batch::v1 as batch, coordination::v1 as coordination, core::v1 as core,
+    apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
+    batch::v1 as batch, coordination::v1 as coordination, core::v1 as core,
     discovery::v1 as discovery, events::v1 as events, networking::v1 as networking,
     policy::v1 as policy, rbac::v1 as rbac, scheduling::v1 as scheduling, storage::v1 as storage,
 };
@@ -108,6 +109,7 @@ pub(super) fn table() -> Vec<Resource> {
     table.extend(app_kinds());
     table.extend(network_kinds());
     table.extend(plain_kinds());
+    table.extend(reviews());
     table
 }
 
@@ -396,5 +398,39 @@ fn plain_kinds() -> Vec<Resource> {
             namespaced: false,
             ..kind::<storage::StorageClass>("storageclasses", "storageclass")
         },
+    ]
+}
+
+/// Questions, which are answered and not kept.
+fn reviews() -> Vec<Resource> {
+    let question = |resource: Resource| Resource {
+        verbs: Verbs::Create,
+        ..resource
+    };
+    let cluster = |resource: Resource| Resource {
+        namespaced: false,
+        ..question(resource)
+    };
+    vec![
+        cluster(kind::<authentication::SelfSubjectReview>(
+            "selfsubjectreviews",
+            "selfsubjectreview",
+        )),
+        cluster(kind::<authorization::SelfSubjectAccessReview>(
+            "selfsubjectaccessreviews",
+            "selfsubjectaccessreview",
+        )),
+        cluster(kind::<authorization::SelfSubjectRulesReview>(
+            "selfsubjectrulesreviews",
+            "selfsubjectrulesreview",
+        )),
+        cluster(kind::<authorization::SubjectAccessReview>(
+            "subjectaccessreviews",
+            "subjectaccessreview",
+        )),
+        question(kind::<authorization::LocalSubjectAccessReview>(
+            "localsubjectaccessreviews",
+            "localsubjectaccessreview",
+        )),
     ]
 }

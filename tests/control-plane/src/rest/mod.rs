@@ -1,5 +1,6 @@
 //! The one REST implementation behind every kind, independent of HTTP.
 
+mod bootstrap;
 mod create;
 mod delete;
 mod list;
