@@ -11,6 +11,7 @@ pub mod lookup;
 mod peers;
 mod rule_name;
 mod rules;
+mod transition;
 mod verdicts;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ use thiserror::Error;
 
 pub(crate) use classes::own_addresses;
 pub use rule_name::{Direction, RuleName};
+pub use transition::bridge;
 pub use verdicts::{RULE_FIRST, RULE_NODE};
 
 use crate::cluster::{Cluster, LocalEndpoint, NetworkPolicy, Pod};
@@ -39,8 +41,8 @@ use crate::policy::rules::{PolicySet, selecting};
 use crate::policy::verdicts::intervals;
 use crate::stable_id::{ContentHash, assign};
 
-/// The policy tables. Put verdicts first, then classes and prefixes, then pods: a pod never points
-/// at rules that are not there yet.
+/// The policy tables. Put verdicts first (with those of [`bridge`]), then classes and prefixes,
+/// then pods: a pod never points at rules that are not there yet.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PolicyTables {
     /// `towline_verdict`.

@@ -46,6 +46,16 @@ impl PolicyTables {
         }
     }
 
+    /// The class of a prefix' addresses that no longer prefix and no address of its own tells
+    /// apart.
+    #[must_use]
+    pub fn prefix_class(&self, network: IpAddr, length: u8) -> u32 {
+        match network {
+            IpAddr::V4(_) => longest_prefix::<V4>(&self.v4, network, length),
+            IpAddr::V6(_) => longest_prefix::<V6>(&self.v6, network, length),
+        }
+    }
+
     /// What becomes of a new flow between a pod of this node and a peer. `port` is the
     /// destination port, 0 for protocols without ports.
     #[must_use]
@@ -93,6 +103,10 @@ fn class<A: TableAddress>(tables: &PeerTables<A>, peer: IpAddr, bits: u8) -> u32
     if let Some(value) = tables.classes.get(&ClassKey { addr }) {
         return value.class;
     }
+    longest_prefix(tables, peer, bits)
+}
+
+fn longest_prefix<A: TableAddress>(tables: &PeerTables<A>, peer: IpAddr, bits: u8) -> u32 {
     let longest = (0..=bits).rev().find_map(|length| {
         let prefix = masked(IpNetwork::new(peer, length).ok()?);
         let key = CidrKey {

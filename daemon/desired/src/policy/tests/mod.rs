@@ -3,6 +3,7 @@
 mod compiled;
 mod reference;
 mod semantics;
+mod transition;
 
 use std::net::IpAddr;
 

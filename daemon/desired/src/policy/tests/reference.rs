@@ -86,7 +86,7 @@ fn rules() -> impl Strategy<Value = Rule> {
     })
 }
 
-fn policies() -> impl Strategy<Value = Vec<NetworkPolicy>> {
+pub(super) fn policies() -> impl Strategy<Value = Vec<NetworkPolicy>> {
     let lists = || prop::option::of(prop::collection::vec(rules(), 0..3));
     let one = (
         prop::sample::select(&["n", "m"]),
@@ -110,7 +110,7 @@ fn policies() -> impl Strategy<Value = Vec<NetworkPolicy>> {
 }
 
 /// A pod's namespace, labels, named ports, and whether it runs here, is over, or uses the host.
-fn pods() -> impl Strategy<Value = Vec<(Pod, bool)>> {
+pub(super) fn pods() -> impl Strategy<Value = Vec<(Pod, bool)>> {
     let app = prop::sample::select(&["app=a", "app=b", "app=c"]);
     let ports = prop::collection::vec(
         (prop::sample::select(&["x", "y"]), protocols(), 1..6u16),
@@ -141,7 +141,7 @@ fn pods() -> impl Strategy<Value = Vec<(Pod, bool)>> {
     })
 }
 
-fn clusters() -> impl Strategy<Value = Cluster> {
+pub(super) fn clusters() -> impl Strategy<Value = Cluster> {
     (pods(), policies()).prop_map(|(pods, policies)| {
         let mut built = cluster("n1")
             .with_namespace(namespace("n", &["app=a"]))
@@ -158,7 +158,7 @@ fn clusters() -> impl Strategy<Value = Cluster> {
 }
 
 /// Pods, both nodes, strangers within and without the blocks.
-fn addresses(cluster: &Cluster) -> BTreeSet<IpAddr> {
+pub(super) fn addresses(cluster: &Cluster) -> BTreeSet<IpAddr> {
     let strangers = [
         "172.30.0.1",
         "172.30.0.2",
