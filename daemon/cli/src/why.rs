@@ -75,6 +75,7 @@ fn words(it: &Explanation) -> String {
         Verdict::Partly => "allowed to some endpoints, denied to others",
         Verdict::Denied => "denied: packets are dropped",
         Verdict::Refused => "refused: the Service has no endpoints",
+        Verdict::Unsupported => "lost: Services of this protocol are not balanced",
         Verdict::NoLocalEndpoint => {
             "dropped: the Service uses endpoints on the client's node only, and has none there"
         }
