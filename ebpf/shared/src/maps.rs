@@ -103,6 +103,9 @@ pub const CONFIG_VERDICT_EVENTS: u32 = 4;
 /// [`Config::flags`]: the tables hold services; without it frontends are not looked up.
 pub const CONFIG_SERVICES: u32 = 8;
 
+/// Raised when the meaning of a map changes without its sizes: part of the pin path.
+pub const LAYOUT_VERSION: u32 = 1;
+
 /// The one entry of `towline_config`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

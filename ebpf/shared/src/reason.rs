@@ -74,8 +74,6 @@ reasons! {
     RewriteFailed = 27, "rewrite-failed", true;
     /// The flow could not be tracked.
     ConntrackInsert = 28, "conntrack-insert", true;
-    /// An ICMP error that belongs to no known flow.
-    UnrelatedIcmpError = 29, "unrelated-icmp-error", true;
 }
 
 /// Entries per direction of the counters map: codes are below this.

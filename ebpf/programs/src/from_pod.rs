@@ -1,0 +1,155 @@
+//! What a pod sends: source check, service translation, egress policy, and the way out.
+
+use aya_ebpf::programs::TcContext;
+use ebpf_shared::{
+    V4,
+    conntrack::{
+        CT_CLOSED, CT_HAIRPIN, CT_HAIRPIN_REPLY, CT_PLAIN, CT_REJECTED, CT_SERVICE, CT_TRANSLATED,
+        CtKey,
+    },
+    hook::MARK_REJECT,
+    policy::{EGRESS, PodValue},
+    protocol,
+    reason::Reason,
+};
+
+use crate::{
+    conntrack, flow, hairpin, icmp,
+    nat::{Side, rewrite},
+    outcome::{Denial, Outcome},
+    packet::{self, Packet},
+    route,
+    service::{self, Resolution, Target},
+    to_pod::non_ipv4,
+};
+
+/// What is to happen with the destination.
+enum Plan {
+    Direct,
+    Translate(Target),
+    Hairpin(Target),
+    Reject,
+}
+
+/// Handles one frame that the pod behind this device sent.
+#[inline(always)]
+pub fn run(ctx: &TcContext) -> Result<Outcome, Denial> {
+    let zone = packet::ifindex(ctx);
+    let denial = |reason| Denial::plain(reason, zone, EGRESS);
+    packet::linearize(ctx);
+    if let Some(outcome) = non_ipv4(ctx, zone, EGRESS)? {
+        return Ok(outcome);
+    }
+    let pod = flow::pod(zone).ok_or(denial(Reason::NotReady))?;
+    let mut packet = packet::parse(ctx, zone, EGRESS).map_err(denial)?;
+    if packet.src != pod.addr4 {
+        return Err(denial(Reason::SpoofedSource));
+    }
+    if packet.icmp_error {
+        return icmp::related(ctx, &pod, &mut packet, zone, EGRESS);
+    }
+    send(ctx, &pod, &mut packet, zone)
+}
+
+/// Sends a checked packet on its way.
+#[inline(always)]
+fn send(
+    ctx: &TcContext,
+    pod: &PodValue,
+    packet: &mut Packet,
+    zone: u32,
+) -> Result<Outcome, Denial> {
+    let denial = |reason| Denial::plain(reason, zone, EGRESS);
+    let now = conntrack::now();
+    let key = conntrack::key(packet, zone, EGRESS);
+    let plan = match known(ctx, packet, &key, now).map_err(denial)? {
+        Known::Done(outcome) => return Ok(outcome),
+        Known::Plan(plan) => plan,
+        Known::Unknown => resolve(pod, packet).map_err(denial)?,
+    };
+    let passage = flow::Passage {
+        ctx,
+        pod,
+        packet,
+        direction: EGRESS,
+        now,
+    };
+    match plan {
+        Plan::Direct => {
+            flow::track(&passage, &key, None)?;
+        }
+        Plan::Translate(target) => {
+            let main = CtKey {
+                remote: target.addr,
+                remote_port: target.port,
+                ..key
+            };
+            flow::track(&passage, &main, Some(&target))?;
+            rewrite(ctx, packet, Side::Destination, target.addr, target.port).map_err(denial)?;
+        }
+        Plan::Hairpin(target) => {
+            return hairpin::open(ctx, packet, &key, &target, now).map_err(denial);
+        }
+        Plan::Reject => {
+            let value = conntrack::fresh(CT_REJECTED, EGRESS, packet.tcp_flags, now);
+            conntrack::create(&key, &value).map_err(denial)?;
+            // SAFETY: the context pointer is valid while the program runs.
+            unsafe { (*packet::skb(ctx)).mark |= MARK_REJECT };
+            return Ok(Outcome::Pass(Reason::NoBackend));
+        }
+    }
+    route::deliver(ctx, packet, zone, now)
+}
+
+/// What the flow table knows.
+enum Known {
+    Done(Outcome),
+    Plan(Plan),
+    Unknown,
+}
+
+#[inline(always)]
+fn known(ctx: &TcContext, packet: &mut Packet, key: &CtKey<V4>, now: u64) -> Result<Known, Reason> {
+    let Some(found) = conntrack::find(key) else {
+        return Ok(Known::Unknown);
+    };
+    // SAFETY: a map value found in this program run.
+    let value = unsafe { *found.value };
+    let opens = flow::opens(packet);
+    if opens && value.flags & CT_CLOSED != 0 {
+        return Ok(Known::Unknown);
+    }
+    // An established TCP connection outlives its backend's entry; everything else chooses anew.
+    let kept = (packet.proto == protocol::TCP && !opens) || service::usable(value.backend, opens);
+    match value.kind {
+        CT_PLAIN | CT_TRANSLATED => Ok(Known::Plan(Plan::Direct)),
+        CT_SERVICE if kept => {
+            conntrack::stamp(&found, now);
+            let (addr, port) = (value.nat_addr, value.nat_port);
+            let (backend, service) = (value.backend, value.service);
+            Ok(Known::Plan(Plan::Translate(Target {
+                addr,
+                port,
+                backend,
+                service,
+            })))
+        }
+        CT_HAIRPIN if kept => hairpin::forward(ctx, packet, key, &found, now).map(Known::Done),
+        CT_HAIRPIN_REPLY => hairpin::answer(ctx, packet, key, &found, now).map(Known::Done),
+        _ => Ok(Known::Unknown),
+    }
+}
+
+/// Asks the service tables about the destination of a new flow.
+#[inline(always)]
+fn resolve(pod: &PodValue, packet: &Packet) -> Result<Plan, Reason> {
+    if packet.proto != protocol::TCP && packet.proto != protocol::UDP {
+        return Ok(Plan::Direct);
+    }
+    match service::resolve(packet.dst, packet.dst_port, packet.proto, packet.src)? {
+        Resolution::Plain => Ok(Plan::Direct),
+        Resolution::Reject => Ok(Plan::Reject),
+        Resolution::To(target) if target.addr == pod.addr4 => Ok(Plan::Hairpin(target)),
+        Resolution::To(target) => Ok(Plan::Translate(target)),
+    }
+}
