@@ -5,6 +5,7 @@ use netstate::{Op, Place, Step, undo};
 use crate::error::{Error, Result};
 use crate::links::PortFlag;
 use crate::netns::Netns;
+use crate::nft::Nftables;
 use crate::routes::PROTOCOL_BOOT;
 use crate::socket::Netlink;
 use crate::sysctl;
@@ -74,6 +75,14 @@ impl Places {
         self.pod.as_ref().map(|(netns, _)| netns)
     }
 
+    fn nftables(&self, place: Place) -> Result<Nftables> {
+        match (place, &self.pod) {
+            (Place::Host, _) => Nftables::open(),
+            (Place::Pod, Some((netns, _))) => Nftables::open_in(netns),
+            (Place::Pod, None) => Err(no_pod()),
+        }
+    }
+
     fn netlink(&mut self, place: Place) -> Result<&mut Netlink> {
         match place {
             Place::Host => Ok(&mut self.host),
@@ -130,6 +139,17 @@ fn take(places: &mut Places, step: &Step) -> Result<()> {
                 }
                 _ => places.netlink(step.place)?.create_link(link),
             }
+        }
+        Op::AddRules(rules) => places.nftables(step.place)?.add_rules(rules),
+        Op::DeleteRules {
+            table,
+            chain,
+            comment,
+        } => {
+            let mut nftables = places.nftables(step.place)?;
+            nftables
+                .delete_rules(table, chain, &|found| found == comment)
+                .map(drop)
         }
         Op::WriteSysctl {
             name,

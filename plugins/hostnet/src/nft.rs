@@ -7,6 +7,7 @@ mod element;
 mod encode;
 mod expression;
 mod fingerprint;
+mod shared;
 mod target;
 
 use netstate::nft::Table;

@@ -21,6 +21,23 @@ pub struct Table {
     pub chains: BTreeMap<String, Chain>,
 }
 
+/// Rules of one owner in a table that many owners share, such as one owner for each container.
+///
+/// Such a table is never replaced: its frame is made if need be, and an owner's rules are found
+/// again by their comment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedRules {
+    /// The frame: chains that must be there. Base chains are made to hold exactly their rules, other
+    /// chains keep what they hold.
+    pub frame: Table,
+    /// The chain that the rules are added to.
+    pub chain: String,
+    /// The comment of all of them, by which they are found again.
+    pub comment: String,
+    /// The rules.
+    pub rules: Vec<Rule>,
+}
+
 /// A named set of addresses or prefixes of one family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Set {

@@ -8,6 +8,7 @@ use crate::link::Link;
 use crate::mac::MacAddr;
 use crate::names::IfName;
 use crate::neighbour::Neighbour;
+use crate::nft::SharedRules;
 use crate::numbers::Mtu;
 use crate::route::Route;
 
@@ -72,6 +73,17 @@ pub enum Op {
     DeleteRoute(Route),
     /// Adds a permanent neighbour, or changes it.
     EnsureNeighbour(Neighbour),
+    /// Adds an owner's rules to a shared nftables table.
+    AddRules(SharedRules),
+    /// Removes an owner's rules from a shared nftables table; absent ones are no error.
+    DeleteRules {
+        /// The table of family `inet`.
+        table: String,
+        /// The chain.
+        chain: String,
+        /// The rules' comment.
+        comment: String,
+    },
     /// Writes a sysctl, its name with slashes and without `/proc/sys/`; a missing one is an error
     /// only if `required`.
     WriteSysctl {

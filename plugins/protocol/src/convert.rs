@@ -34,6 +34,9 @@ impl AddResult {
     /// # Errors
     /// Code 1 for an unknown version, code 6 for a document of another form.
     pub fn decode(document: &Value, default: Version) -> Result<(Self, Version), Error> {
+        if !document.is_object() {
+            return Err(Error::decode("a CNI result is JSON, but no object"));
+        }
         let version = match document.get("cniVersion") {
             None | Some(Value::Null) => default,
             Some(named) => {

@@ -145,6 +145,15 @@ impl<'a> Request<'a> {
         })
     }
 
+    /// The attachment that the request is about.
+    #[must_use]
+    pub fn attachment(&self) -> Attachment {
+        Attachment {
+            container_id: self.container_id.clone(),
+            ifname: self.ifname.clone(),
+        }
+    }
+
     /// The attachments that GC must keep, if the runtime said.
     ///
     /// # Errors

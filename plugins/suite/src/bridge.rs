@@ -12,7 +12,7 @@ use protocol::{AddResult, Attachment, Command, Error, Plugin, Request};
 use crate::attach::{self, Pair};
 use crate::bridge::config::Config;
 use crate::bridge::plan::Facts;
-use crate::{ipam, pod};
+use crate::{ipam, masquerade, pod};
 
 /// The plugin.
 #[derive(Debug)]
@@ -30,7 +30,15 @@ impl Plugin for Bridge {
         pod::refuse_taken(request, places.pod().map_err(|error| pod::kernel(&error))?)?;
         let mut attach = |addresses: AddResult| {
             let facts = facts(&mut places, &config)?;
-            let (steps, mut result) = plan::add(&config, &pair, &addresses, &facts)?;
+            let (mut steps, mut result) = plan::add(&config, &pair, &addresses, &facts)?;
+            if config.masquerade {
+                let attachment = request.attachment();
+                steps.push(masquerade::step(
+                    &request.network,
+                    &attachment,
+                    &addresses.ips,
+                ));
+            }
             apply::run(&mut places, &steps).map_err(|error| pod::failed(&error))?;
             // Another ADD may have made the bridge in the meantime, with an address of its own.
             let bridge = places
@@ -49,22 +57,27 @@ impl Plugin for Bridge {
 
     fn delete(&self, request: &Request<'_>) -> Result<(), Error> {
         let config = config::read(request)?;
-        attach::detach(request).and(match &config.ipam {
+        let unmasked = masquerade::remove(request, config.masquerade);
+        let released = match &config.ipam {
             Some(plugin) => ipam::release(request, plugin),
             None => Ok(()),
-        })
+        };
+        attach::detach(request).and(released).and(unmasked)
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {
         let config = config::read(request)?;
         let mut places = pod::places(request)?;
-        attach::check_pod(request, &mut places)?;
+        let before = attach::check_pod(request, &mut places)?;
         check_bridge(request, &config, &mut places)?;
+        masquerade::check(request, config.masquerade, before.ips.len())?;
         forward(request, &config, Command::Check)
     }
 
-    fn gc(&self, request: &Request<'_>, _: Option<&[Attachment]>) -> Result<(), Error> {
-        forward(request, &config::read(request)?, Command::Gc)
+    fn gc(&self, request: &Request<'_>, valid: Option<&[Attachment]>) -> Result<(), Error> {
+        let config = config::read(request)?;
+        let swept = masquerade::sweep(request, config.masquerade, valid);
+        forward(request, &config, Command::Gc).and(swept)
     }
 
     fn status(&self, request: &Request<'_>) -> Result<(), Error> {

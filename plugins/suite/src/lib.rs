@@ -11,6 +11,7 @@ pub mod host_local;
 pub mod identity;
 pub mod ipam;
 pub mod loopback;
+pub mod masquerade;
 pub mod pod;
 pub mod ptp;
 pub mod towline;

@@ -8,7 +8,7 @@ use netstate::route::host;
 use protocol::{AddResult, Attachment, Command, Error, Plugin, Request};
 
 use crate::attach::{self, Pair};
-use crate::{ipam, pod};
+use crate::{ipam, masquerade, pod};
 
 /// The plugin.
 #[derive(Debug)]
@@ -25,7 +25,15 @@ impl Plugin for Ptp {
         let mut places = pod::places(request)?;
         pod::refuse_taken(request, places.pod().map_err(|error| pod::kernel(&error))?)?;
         ipam::with_addresses(request, &config.ipam, |addresses| {
-            let (steps, mut result) = plan::add(&pair, &addresses)?;
+            let (mut steps, mut result) = plan::add(&pair, &addresses)?;
+            if config.masquerade {
+                let attachment = request.attachment();
+                steps.push(masquerade::step(
+                    &request.network,
+                    &attachment,
+                    &addresses.ips,
+                ));
+            }
             if !config.dns.is_empty() {
                 result.dns = config.dns.clone();
             }
@@ -36,7 +44,10 @@ impl Plugin for Ptp {
 
     fn delete(&self, request: &Request<'_>) -> Result<(), Error> {
         let config = config::read(request)?;
-        attach::detach(request).and(ipam::release(request, &config.ipam))
+        let unmasked = masquerade::remove(request, config.masquerade);
+        attach::detach(request)
+            .and(ipam::release(request, &config.ipam))
+            .and(unmasked)
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {
@@ -53,12 +64,16 @@ impl Plugin for Ptp {
                 return Err(Error::other(format!("the host's route to {to} is gone")));
             }
         }
+        masquerade::check(request, config.masquerade, before.ips.len())?;
         request.delegate_call(&config.ipam, Command::Check, request.stdin)
     }
 
-    fn gc(&self, request: &Request<'_>, _: Option<&[Attachment]>) -> Result<(), Error> {
+    fn gc(&self, request: &Request<'_>, valid: Option<&[Attachment]>) -> Result<(), Error> {
         let config = config::read(request)?;
-        request.delegate_call(&config.ipam, Command::Gc, request.stdin)
+        let swept = masquerade::sweep(request, config.masquerade, valid);
+        request
+            .delegate_call(&config.ipam, Command::Gc, request.stdin)
+            .and(swept)
     }
 
     fn status(&self, request: &Request<'_>) -> Result<(), Error> {

@@ -33,7 +33,7 @@ pub(crate) fn table(table: &Table) -> Result<Vec<Message>> {
     Ok(messages)
 }
 
-fn chain_message(table: &Table, name: &str, chain: &Chain) -> Message {
+pub(crate) fn chain_message(table: &Table, name: &str, chain: &Chain) -> Message {
     let mut message = message(nf::NEWCHAIN, NLM_F_CREATE);
     message
         .text(nf::CHAIN_TABLE, &table.name)
@@ -75,7 +75,7 @@ fn set_message(table: &Table, name: &str, set: &Set, id: u32) -> Message {
     message
 }
 
-fn rule_message(table: &Table, chain: &str, rule: &Rule) -> Result<Message> {
+pub(crate) fn rule_message(table: &Table, chain: &str, rule: &Rule) -> Result<Message> {
     let mut message = message(nf::NEWRULE, NLM_F_CREATE | NLM_F_APPEND);
     message
         .text(nf::RULE_TABLE, &table.name)
@@ -104,7 +104,7 @@ fn comment_data(comment: &str) -> Result<Vec<u8>> {
     Ok(data)
 }
 
-fn check_name(what: &'static str, name: &str) -> Result<()> {
+pub(crate) fn check_name(what: &'static str, name: &str) -> Result<()> {
     let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
     if !name.is_empty() && name.len() <= NAME_MAX && name.chars().all(sound) {
         return Ok(());

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::ipam::IpamSection;
-use crate::ptp::config::{masquerade, mtu};
+use crate::ptp::config::{check_backend, mtu};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -20,6 +20,7 @@ struct Raw {
     is_default_gateway: bool,
     force_address: bool,
     ip_masq: bool,
+    ip_masq_backend: String,
     mtu: u32,
     hairpin_mode: bool,
     promisc_mode: bool,
@@ -70,6 +71,8 @@ pub struct Config {
     pub promiscuous: bool,
     /// Pods cannot reach each other through the bridge.
     pub isolated: bool,
+    /// What pods send beyond their subnet gets the node's address.
+    pub masquerade: bool,
     /// Ethernet address of the pod's end.
     pub mac: Option<MacAddr>,
     /// The IPAM plugin; `None` for a bridge without addresses.
@@ -107,6 +110,7 @@ pub fn read(request: &Request<'_>) -> Result<Config, Error> {
         hairpin: raw.hairpin_mode,
         promiscuous: raw.promisc_mode,
         isolated: raw.port_isolation,
+        masquerade: raw.ip_masq,
         mac: mac(request, &raw)?,
         ipam: Some(raw.ipam.plugin).filter(|plugin| !plugin.is_empty()),
         dns: raw.dns,
@@ -114,9 +118,7 @@ pub fn read(request: &Request<'_>) -> Result<Config, Error> {
 }
 
 fn unsupported(raw: &Raw) -> Result<(), Error> {
-    if raw.ip_masq {
-        return Err(masquerade());
-    }
+    check_backend(&raw.ip_masq_backend)?;
     let asked = [
         ("vlan", raw.vlan != 0),
         (

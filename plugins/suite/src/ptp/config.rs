@@ -11,6 +11,7 @@ use crate::ipam::IpamSection;
 struct Raw {
     mtu: u32,
     ip_masq: bool,
+    ip_masq_backend: String,
     ipam: IpamSection,
     dns: Dns,
 }
@@ -20,6 +21,8 @@ struct Raw {
 pub struct Config {
     /// MTU of the veth; `None` is the kernel's.
     pub mtu: Option<Mtu>,
+    /// What the pod sends beyond its subnet gets the node's address.
+    pub masquerade: bool,
     /// The IPAM plugin.
     pub ipam: String,
     /// Name resolution, in place of IPAM's.
@@ -29,12 +32,10 @@ pub struct Config {
 /// Reads the configuration.
 ///
 /// # Errors
-/// Code 6 for another form, 7 for a value that cannot be, 2 for `ipMasq`.
+/// Code 6 for another form, 7 for a value that cannot be, 2 for an unknown `ipMasqBackend`.
 pub fn read(request: &Request<'_>) -> Result<Config, Error> {
     let raw: Raw = request.config_as()?;
-    if raw.ip_masq {
-        return Err(masquerade());
-    }
+    check_backend(&raw.ip_masq_backend)?;
     if raw.ipam.plugin.is_empty() {
         return Err(Error::config(
             "ipam.type is missing; ptp needs addresses, name an IPAM plugin",
@@ -42,17 +43,21 @@ pub fn read(request: &Request<'_>) -> Result<Config, Error> {
     }
     Ok(Config {
         mtu: mtu(raw.mtu)?,
+        masquerade: raw.ip_masq,
         ipam: raw.ipam.plugin,
         dns: raw.dns,
     })
 }
 
-/// That this plugin does not masquerade.
-pub(crate) fn masquerade() -> Error {
-    Error::unsupported_field(
-        "ipMasq is not supported by this plugin; remove it and let the node masquerade \
-         (towlined does so for traffic that leaves the cluster)",
-    )
+/// Refuses a backend of `ipMasq` that is not the one there is.
+pub(crate) fn check_backend(backend: &str) -> Result<(), Error> {
+    match backend {
+        "" | "nftables" => Ok(()),
+        other => {
+            let msg = format!("ipMasqBackend {other:?} is not supported; give \"nftables\"");
+            Err(Error::unsupported_field(msg))
+        }
+    }
 }
 
 /// An MTU where 0 leaves the choice to the kernel.

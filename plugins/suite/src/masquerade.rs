@@ -1,0 +1,177 @@
+//! `ipMasq`: what a pod sends beyond its own subnet gets the node's address.
+//!
+//! Table, chains and comments are the reference plugins' (nftables backend), so that either side
+//! removes what the other has made.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use hostnet::Nftables;
+use ipnetwork::IpNetwork;
+use netstate::nft::{Addresses, Base, Chain, Hook, Match, Rule, SharedRules, Table, Verdict};
+use netstate::route::{host, masked};
+use netstate::{Op, Step};
+use protocol::{Attachment, Error, IpConfig, Request};
+use sha2::{Digest, Sha512};
+
+use crate::pod;
+
+const TABLE: &str = "cni_plugins_masquerade";
+const CHAIN: &str = "masq_checks";
+const ENTRY: &str = "postrouting";
+const SOURCE_NAT_PRIORITY: i32 = 100;
+const COMMENT_MAX: usize = 128;
+const HASH_DIGITS: usize = 16;
+
+/// PURE: the step that masquerades `ips`.
+#[must_use]
+pub fn step(network: &str, attachment: &Attachment, ips: &[IpConfig]) -> Step {
+    let rules = ips.iter().map(|ip| {
+        let own = Match::Source(Addresses::Prefix(host(ip.address.ip())));
+        let beyond = Match::NotDestination(Addresses::Prefix(masked(ip.address)));
+        Rule::new(
+            vec![own, beyond],
+            Verdict::Masquerade {
+                random_fully: false,
+            },
+        )
+    });
+    Step::host(Op::AddRules(SharedRules {
+        frame: frame(),
+        chain: CHAIN.to_owned(),
+        comment: comment(network, attachment),
+        rules: rules.collect(),
+    }))
+}
+
+/// Removes the attachment's rules, where the configuration `asked` for them; absent ones are no
+/// error.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn remove(request: &Request<'_>, asked: bool) -> Result<(), Error> {
+    if !asked {
+        return Ok(());
+    }
+    let comment = comment(&request.network, &request.attachment());
+    delete(&|found| found == comment)
+}
+
+/// Removes the rules of this network's attachments that are not in `valid`, if the runtime said
+/// which are and the configuration `asked` for rules.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn sweep(
+    request: &Request<'_>,
+    asked: bool,
+    valid: Option<&[Attachment]>,
+) -> Result<(), Error> {
+    let Some(valid) = valid.filter(|_| asked) else {
+        return Ok(());
+    };
+    let of_network = format!("{}-", hash(&request.network));
+    let kept: Vec<String> = valid
+        .iter()
+        .map(|one| instance(&request.network, one))
+        .collect();
+    let id = |found: &str| found.split(',').next().unwrap_or_default().to_owned();
+    delete(&|found| found.starts_with(&of_network) && !kept.contains(&id(found)))
+}
+
+/// Whether the attachment has a rule for each of `count` addresses, where `asked` for.
+///
+/// # Errors
+/// When one is missing.
+pub fn check(request: &Request<'_>, asked: bool, count: usize) -> Result<(), Error> {
+    if !asked {
+        return Ok(());
+    }
+    let comment = comment(&request.network, &request.attachment());
+    let found = Nftables::open()
+        .and_then(|mut nftables| nftables.rule_comments(TABLE, CHAIN))
+        .map_err(|error| pod::kernel(&error))?;
+    if found.iter().filter(|found| **found == comment).count() < count {
+        return Err(Error::other(format!(
+            "masquerading of {} is gone",
+            request.container_id
+        )));
+    }
+    Ok(())
+}
+
+fn delete(is_stale: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+    let deleted = Nftables::open().and_then(|mut n| n.delete_rules(TABLE, CHAIN, is_stale));
+    deleted.map(drop).map_err(|error| pod::kernel(&error))
+}
+
+fn frame() -> Table {
+    let multicast = [
+        IpNetwork::new(IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4),
+        IpNetwork::new(IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
+    ];
+    let to = |network| Match::Destination(Addresses::Prefix(network));
+    let leave = multicast.into_iter().flatten();
+    let mut rules: Vec<Rule> = leave
+        .map(|network| Rule::new(vec![to(network)], Verdict::Return))
+        .collect();
+    rules.push(Rule::new(vec![], Verdict::Goto(CHAIN.to_owned())));
+    let mut table = Table::new(TABLE);
+    let entry = Chain::base(Base::nat(Hook::Postrouting, SOURCE_NAT_PRIORITY), rules);
+    table.chains.insert(ENTRY.to_owned(), entry);
+    table.chains.insert(CHAIN.to_owned(), Chain::default());
+    table
+}
+
+fn comment(network: &str, attachment: &Attachment) -> String {
+    let Attachment {
+        container_id,
+        ifname,
+    } = attachment;
+    let id = instance(network, attachment);
+    let mut text = format!("{id}, net: {network}, if: {ifname}, id: {container_id}");
+    // All parts but an interface's name are ASCII; a cut through that is taken back to its start.
+    while text.len() > COMMENT_MAX {
+        text.pop();
+    }
+    text
+}
+
+fn instance(network: &str, attachment: &Attachment) -> String {
+    let own = hash(&format!(
+        "{}:{}",
+        attachment.ifname, attachment.container_id
+    ));
+    format!("{}-{own}", hash(network))
+}
+
+fn hash(text: &str) -> String {
+    let digest = Sha512::digest(text.as_bytes());
+    digest
+        .iter()
+        .take(HASH_DIGITS / 2)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_are_the_reference_plugins_and_fit() {
+        let one = Attachment {
+            container_id: "c1".into(),
+            ifname: "eth0".into(),
+        };
+        // printf net | sha512sum | cut -c-16; printf eth0:c1 | sha512sum | cut -c-16
+        assert_eq!(
+            comment("net", &one),
+            "a4861f4ae9f7d238-f4d01f2ef4b92245, net: net, if: eth0, id: c1"
+        );
+        let long = Attachment {
+            container_id: "c".repeat(200),
+            ifname: "eth0".into(),
+        };
+        assert_eq!(comment("net", &long).len(), COMMENT_MAX);
+    }
+}

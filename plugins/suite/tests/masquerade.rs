@@ -1,0 +1,124 @@
+//! `ipMasq`: who sees which source address, and that nothing is left.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod node;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use hostnet::Netlink;
+use netstate::{Address, Link, LinkKind, Route, VethPeer};
+use node::{Node, Pod, node};
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+
+fn config(node: &Node, plugin: &str) -> Value {
+    json!({
+        "cniVersion": "1.1.0", "name": "net", "type": plugin, "ipMasq": true, "bridge": "br0",
+        "isGateway": true,
+        "ipam": { "type": "host-local", "dataDir": node.path("state"), "subnet": "10.1.0.0/24",
+                  "routes": [{ "dst": "0.0.0.0/0" }] },
+    })
+}
+
+/// A host beyond the node, 192.0.2.2, with the node at 192.0.2.1 and a route to the pods.
+fn outside(node: &Node) -> Pod {
+    let pod = node.pod("outside");
+    let netns = Some(pod.path.to_str().unwrap().parse().unwrap());
+    let peer = VethPeer {
+        name: "up0".parse().unwrap(),
+        netns,
+        mac: None,
+    };
+    let mut host = Netlink::open().unwrap();
+    let link = Link::new("out0".parse().unwrap(), LinkKind::Veth(peer)).up();
+    host.create_link(&link).unwrap();
+    let address = |text: &str| Address::new(text.parse().unwrap());
+    host.add_address(&link.name, &address("192.0.2.1/24"))
+        .unwrap();
+    let (mut inside, up0) = (pod.netlink(), "up0".parse().unwrap());
+    inside.add_address(&up0, &address("192.0.2.2/24")).unwrap();
+    inside.set_up(&up0).unwrap();
+    let back = Route::via_device("10.1.0.0/24".parse().unwrap(), up0);
+    inside
+        .add_route(&back.gateway("192.0.2.1".parse().unwrap()), 3)
+        .unwrap();
+    pod
+}
+
+/// The source address that `to` sees of a datagram from `from`.
+fn seen(from: &Pod, to: &Pod, address: &str) -> String {
+    let target: SocketAddr = format!("{address}:7000").parse().unwrap();
+    let server = to
+        .open()
+        .run_in(|| UdpSocket::bind(target).unwrap())
+        .unwrap();
+    server
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let client = from
+        .open()
+        .run_in(|| UdpSocket::bind("0.0.0.0:0").unwrap())
+        .unwrap();
+    client.send_to(b"x", target).unwrap();
+    server
+        .recv_from(&mut [0; 8])
+        .expect("no datagram arrived")
+        .1
+        .ip()
+        .to_string()
+}
+
+#[test]
+fn only_what_leaves_the_subnet_gets_the_nodes_address() {
+    node(|node| {
+        let far = outside(node);
+        for plugin in ["ptp", "bridge"] {
+            let mut config = config(node, plugin);
+            let (a, b) = (node.pod("a"), node.pod("b"));
+            let result = node.attachment(plugin, "ADD", &config, &a).result();
+            let second = node.attachment(plugin, "ADD", &config, &b).result();
+            let bare = |result: &Value| {
+                let text = result["ips"][0]["address"].as_str().unwrap().to_owned();
+                text.split('/').next().unwrap().to_owned()
+            };
+            assert_eq!(seen(&a, &far, "192.0.2.2"), "192.0.2.1");
+            assert_eq!(seen(&a, &b, &bare(&second)), bare(&result));
+            config["prevResult"] = result;
+            node.attachment(plugin, "CHECK", &config, &a).ok();
+            node.attachment(plugin, "DEL", &config, &a).ok();
+            let comments = || {
+                let mut nftables = hostnet::Nftables::open().unwrap();
+                nftables
+                    .rule_comments("cni_plugins_masquerade", "masq_checks")
+                    .unwrap()
+            };
+            assert_eq!(
+                comments().len(),
+                1,
+                "one pod's DEL must leave the other's rule"
+            );
+            config["cni.dev/valid-attachments"] = json!([]);
+            node.call(plugin, "GC", &config, &[]).ok();
+            assert_eq!(comments(), [""; 0]);
+            node.attachment(plugin, "DEL", &config, &b).ok();
+        }
+    });
+}
+
+#[test]
+fn a_backend_that_is_not_there_is_refused_at_once() {
+    node(|node| {
+        let mut config = config(node, "ptp");
+        config["ipMasqBackend"] = "iptables".into();
+        let pod = node.pod("c1");
+        let error = node.attachment("ptp", "ADD", &config, &pod).error();
+        let message = "ipMasqBackend \"iptables\" is not supported; give \"nftables\"";
+        assert_eq!(error, (2, message.to_owned()));
+        assert_eq!(node.links(), [""; 0]);
+    });
+}

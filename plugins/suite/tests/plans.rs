@@ -1,0 +1,211 @@
+//! Plans as values: the whole list of steps from a whole input, without any kernel.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+use netstate::{Address, Link, LinkKind, Mtu, Op, Route, Scope, Step, VethPeer};
+use pretty_assertions::assert_eq;
+use protocol::{AddResult, Dns, IpConfig};
+use towline_suite::attach::Pair;
+use towline_suite::bridge::config::Config;
+use towline_suite::bridge::plan::Facts;
+use towline_suite::{bridge, ptp};
+
+fn pair() -> Pair {
+    Pair {
+        host: "veth1".parse().unwrap(),
+        host_mac: "02:00:00:00:00:01".parse().unwrap(),
+        pod: "eth0".parse().unwrap(),
+        pod_mac: "02:00:00:00:00:02".parse().unwrap(),
+        netns: "/run/netns/x".parse().unwrap(),
+        mtu: Some(Mtu::try_from(1450).unwrap()),
+    }
+}
+
+fn ip(address: &str, gateway: Option<&str>) -> IpConfig {
+    let gateway = gateway.map(|text| text.parse().unwrap());
+    IpConfig {
+        interface: None,
+        address: address.parse().unwrap(),
+        gateway,
+    }
+}
+
+fn addresses(ips: Vec<IpConfig>, routes: &[&str]) -> AddResult {
+    let route = |dst: &&str| protocol::Route::new(dst.parse().unwrap(), None);
+    let routes = routes.iter().map(route).collect();
+    AddResult {
+        interfaces: vec![],
+        ips,
+        routes,
+        dns: Dns::default(),
+    }
+}
+
+fn veth(master: Option<&str>) -> Step {
+    let pair = pair();
+    let peer = VethPeer {
+        name: pair.pod,
+        netns: Some(pair.netns),
+        mac: Some(pair.pod_mac),
+    };
+    let mut link = Link::new(pair.host, LinkKind::Veth(peer)).up();
+    (link.mac, link.mtu) = (Some(pair.host_mac), pair.mtu);
+    link.master = master.map(|name| name.parse().unwrap());
+    Step::host(Op::CreateLink(link))
+}
+
+fn route(dst: &str, device: &str) -> Route {
+    Route::via_device(dst.parse().unwrap(), device.parse().unwrap())
+}
+
+fn sysctl(name: &str, required: bool) -> Op {
+    Op::WriteSysctl {
+        name: name.to_owned(),
+        value: "1".to_owned(),
+        required,
+    }
+}
+
+#[test]
+fn ptp_routes_a_pod_through_the_hosts_end() {
+    let wish = addresses(
+        vec![ip("10.244.1.5/24", Some("10.244.1.1"))],
+        &["0.0.0.0/0"],
+    );
+    let (steps, result) = ptp::plan::add(&pair(), &wish).unwrap();
+    let (own, gateway) = ("10.244.1.5".parse().unwrap(), "10.244.1.1".parse().unwrap());
+    let mut link = route("10.244.1.1/32", "eth0").source(own);
+    link.scope = Some(Scope::Link);
+    let eth0 = || "eth0".parse().unwrap();
+    let pod_address = Address::new("10.244.1.5/24".parse().unwrap()).without_prefix_route();
+    let host_address = Address::new("10.244.1.1/32".parse().unwrap());
+    assert_eq!(
+        steps,
+        [
+            veth(None),
+            Step::pod(Op::AddAddress(eth0(), pod_address)),
+            Step::pod(Op::SetUp(eth0())),
+            Step::host(Op::AddAddress("veth1".parse().unwrap(), host_address)),
+            Step::pod(Op::EnsureRoute(link)),
+            Step::pod(Op::AddRoute(
+                route("10.244.1.0/24", "eth0").gateway(gateway).source(own)
+            )),
+            Step::pod(Op::AddRoute(route("0.0.0.0/0", "eth0").gateway(gateway))),
+            Step::host(Op::AddRoute(route("10.244.1.5/32", "veth1"))),
+            Step::host(sysctl("net/ipv4/ip_forward", true)),
+        ]
+    );
+    assert_eq!(
+        result.ips,
+        [IpConfig {
+            interface: Some(1),
+            ..wish.ips[0].clone()
+        }]
+    );
+}
+
+#[test]
+fn addresses_that_ptp_cannot_route_are_refused_before_anything_is_done() {
+    let refusal = |wish| ptp::plan::add(&pair(), &wish).unwrap_err().msg;
+    assert_eq!(
+        refusal(addresses(vec![ip("10.1.0.5/24", None)], &[])),
+        "ipam: address 10.1.0.5/24 has no gateway, which ptp needs; configure one"
+    );
+    assert_eq!(
+        refusal(addresses(vec![ip("10.1.0.5/24", Some("fd00::1"))], &[])),
+        "ipam: gateway fd00::1 is of another family than 10.1.0.5/24"
+    );
+    assert_eq!(
+        refusal(addresses(
+            vec![ip("10.1.0.5/24", Some("10.1.0.1"))],
+            &["::/0"]
+        )),
+        "ipam: route to ::/0 has no gateway; give gw, or an address with one"
+    );
+}
+
+fn bridged() -> Config {
+    Config {
+        bridge: "cni0".parse().unwrap(),
+        is_gateway: true,
+        is_default_gateway: true,
+        force_address: false,
+        mtu: None,
+        hairpin: true,
+        promiscuous: false,
+        isolated: false,
+        masquerade: false,
+        mac: None,
+        ipam: Some("host-local".to_owned()),
+        dns: None,
+    }
+}
+
+#[test]
+fn bridge_fills_in_gateway_and_default_route() {
+    let new_mac = "02:00:00:00:00:09".parse().unwrap();
+    let facts = Facts {
+        addresses: vec![],
+        new_mac,
+    };
+    let wish = addresses(vec![ip("10.1.0.5/24", None)], &[]);
+    let (steps, result) = bridge::plan::add(&bridged(), &pair(), &wish, &facts).unwrap();
+    let (cni0, eth0) = (|| "cni0".parse().unwrap(), || "eth0".parse().unwrap());
+    let mut link = Link::new(cni0(), LinkKind::Bridge).up();
+    link.mac = Some(new_mac);
+    let gateway = "10.1.0.1".parse().unwrap();
+    let gateway_address = Address::new("10.1.0.1/24".parse().unwrap());
+    let pod_address = Address::new("10.1.0.5/24".parse().unwrap());
+    assert_eq!(
+        steps,
+        [
+            Step::host(Op::EnsureLink(link)),
+            Step::host(Op::EnsureAddress(cni0(), gateway_address)),
+            Step::host(sysctl("net/ipv4/ip_forward", true)),
+            veth(Some("cni0")),
+            Step::host(Op::SetHairpin("veth1".parse().unwrap(), true)),
+            Step::pod(sysctl("net/ipv4/conf/eth0/arp_notify", false)),
+            Step::pod(Op::AddAddress(eth0(), pod_address)),
+            Step::pod(Op::SetUp(eth0())),
+            Step::pod(Op::AddRoute(route("0.0.0.0/0", "eth0").gateway(gateway))),
+        ]
+    );
+    assert_eq!(result.ips[0].gateway, Some(gateway));
+    assert_eq!(result.ips[0].interface, Some(2));
+}
+
+#[test]
+fn a_default_route_from_ipam_is_not_made_twice() {
+    let facts = Facts {
+        addresses: vec![],
+        new_mac: "02:00:00:00:00:09".parse().unwrap(),
+    };
+    let wish = addresses(
+        vec![ip("10.1.0.5/24", Some("10.1.0.1"))],
+        &["0.0.0.0/0", "0.0.0.0/0"],
+    );
+    let (steps, _) = bridge::plan::add(&bridged(), &pair(), &wish, &facts).unwrap();
+    let routes = steps
+        .iter()
+        .filter(|step| matches!(step.op, Op::AddRoute(_)));
+    assert_eq!(routes.count(), 1);
+}
+
+#[test]
+fn disjoint_ipv6_addresses_of_the_bridge_stay() {
+    let other = "fd00:9::1/64".parse().unwrap();
+    let facts = Facts {
+        addresses: vec![other],
+        new_mac: "02:00:00:00:00:09".parse().unwrap(),
+    };
+    let plan = |address| {
+        let wish = addresses(vec![ip(address, None)], &[]);
+        bridge::plan::add(&bridged(), &pair(), &wish, &facts).map(|(steps, _)| steps)
+    };
+    let deletes = |steps: Vec<Step>| steps.iter().any(|s| matches!(s.op, Op::DeleteAddress(..)));
+    assert_eq!(plan("fd00:1::5/64").map(deletes), Ok(false));
+    assert!(plan("fd00:9::5/60").is_err());
+}
