@@ -94,7 +94,7 @@ fn ptp_routes_a_pod_through_the_hosts_end() {
                 route("10.244.1.0/24", "eth0").gateway(gateway).source(own)
             )),
             Step::pod(Op::AddRoute(route("0.0.0.0/0", "eth0").gateway(gateway))),
-            Step::host(Op::AddRoute(route("10.244.1.5/32", "veth1"))),
+            Step::host(Op::EnsureRoute(route("10.244.1.5/32", "veth1"))),
             Step::host(sysctl("net/ipv4/ip_forward", true)),
         ]
     );

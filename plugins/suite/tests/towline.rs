@@ -27,6 +27,9 @@ fn config(node: &Node) -> Value {
     })
 }
 
+/// What the daemon lists.
+const LISTED: &str = r#"[{"containerId":"known","ifname":"eth0","pod":"default/a"}]"#;
+
 /// A request's first line and body.
 type Seen = (String, Value);
 
@@ -43,7 +46,11 @@ fn daemon(node: &Node, status: u16, body: &'static str) -> Receiver<Seen> {
                 continue;
             };
             let put = line.starts_with("PUT");
-            let (status, body) = if put { (status, body) } else { (204, "") };
+            let (status, body) = match () {
+                () if put => (status, body),
+                () if line.starts_with("GET") => (200, LISTED),
+                () => (204, ""),
+            };
             let answer = format!(
                 "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}",
                 body.len()
@@ -188,6 +195,27 @@ fn without_daemon_or_subnet_the_runtime_is_told_to_try_again() {
         assert_eq!(call(node, "ADD", &config, &pod).error().0, 11);
         assert_eq!(node.call("towline", "STATUS", &config, &[]).error().0, 50);
         assert_eq!(node.links(), [""; 0]);
+    });
+}
+
+#[test]
+fn check_asks_the_delegate_and_the_daemon() {
+    node(|node| {
+        let seen = daemon(node, 200, "{}");
+        config_file(&node.path("subnet.env"), SUBNET);
+        for (id, code) in [("known", None), ("unknown", Some(3))] {
+            let (mut config, pod) = (config(node), node.pod(id));
+            assert_eq!(call(node, "CHECK", &config, &pod).error().0, 3);
+            config["prevResult"] = call(node, "ADD", &config, &pod).result();
+            let answer = call(node, "CHECK", &config, &pod);
+            match code {
+                None => answer.ok(),
+                Some(code) => assert_eq!(answer.error().0, code),
+            }
+            pod.netlink().delete_link(&"eth0".parse().unwrap()).unwrap();
+            assert_eq!(call(node, "CHECK", &config, &pod).error().0, 999);
+        }
+        drop(seen);
     });
 }
 

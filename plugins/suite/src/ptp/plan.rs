@@ -50,7 +50,8 @@ pub fn add(pair: &Pair, addresses: &AddResult) -> Result<(Vec<Step>, AddResult),
     steps.extend(pod_routes(&pair.pod, addresses)?);
     for (ip, _) in &gateways {
         let route = Route::via_device(host(ip.address.ip()), pair.host.clone());
-        steps.push(Step::host(Op::AddRoute(route)));
+        // The route of a pod that died without a DEL may still be there.
+        steps.push(Step::host(Op::EnsureRoute(route)));
     }
     steps.extend(forwarding(&addresses.ips));
     Ok((steps, result(pair, addresses)))

@@ -78,17 +78,10 @@ impl<'a> Daemon<'a> {
         let answer = self.call("GET", "/v1/endpoints", b"")?;
         let document: Value = serde_json::from_slice(&answer.body)
             .map_err(|error| Error::decode("the daemon's endpoints are no JSON").details(error))?;
-        let list = document
-            .as_array()
-            .or_else(|| document.get("endpoints")?.as_array());
-        let text = |endpoint: &Value, names: [&str; 2]| {
-            names
-                .iter()
-                .find_map(|name| endpoint.get(*name)?.as_str().map(str::to_owned))
-        };
-        let known = list.into_iter().flatten().any(|endpoint| {
-            text(endpoint, ["containerID", "containerId"]).as_ref() == Some(&request.container_id)
-                && text(endpoint, ["ifname", "ifName"]).as_ref() == Some(&request.ifname)
+        let same = |endpoint: &Value, field: &str, wanted: &str| endpoint[field] == *wanted;
+        let known = document.as_array().into_iter().flatten().any(|endpoint| {
+            same(endpoint, "containerId", &request.container_id)
+                && same(endpoint, "ifname", &request.ifname)
         });
         if known {
             return Ok(());
