@@ -121,11 +121,12 @@ pub fn services(cluster: &Cluster) -> ServiceTables {
         .flat_map(|plan| &plan.endpoints)
         .map(|one| (one.address, one.port));
     let backend_ids = assign(backends.collect(), 1, |(address, port), attempt| {
-        ContentHash::new("backend")
-            .part(address.to_string().as_bytes())
-            .number(port.get().into())
-            .number(attempt)
-            .finish()
+        let hash = ContentHash::new("backend");
+        let hash = match address {
+            IpAddr::V4(v4) => hash.part(&v4.octets()),
+            IpAddr::V6(v6) => hash.part(&v6.octets()),
+        };
+        hash.number(port.get().into()).number(attempt).finish()
     });
     let names: BTreeSet<_> = plans.iter().map(|plan| plan.name.clone()).collect();
     let service_ids = assign(names, 1, |name, attempt| {

@@ -96,7 +96,7 @@ impl Pieces {
             if u32::from(start) > next {
                 free.push((next, u32::from(start) - 1));
             }
-            next = next.max(u32::from(end) + 1);
+            next = u32::from(end) + 1;
         }
         if next <= u32::from(to) {
             free.push((next, u32::from(to)));
