@@ -38,16 +38,13 @@ pub(crate) enum Action {
         /// How.
         how: Deletion,
     },
-    /// Delete the object, provided a live read shows that none of `owners` exists any more.
-    DeleteOrphaned {
-        /// Which object.
-        key: Key,
-        /// Its uid.
-        uid: String,
+    /// Do it, provided a live read shows that none of these exists: the snapshot may be a moment
+    /// behind, and absence is the one thing it cannot know for certain.
+    IfAbsent {
         /// What must be absent: with a uid, that very object; without, any of this name.
-        owners: Vec<(Key, Option<String>)>,
-        /// How.
-        how: Deletion,
+        absent: Vec<(Key, Option<String>)>,
+        /// What is to be done then.
+        then: Box<Action>,
     },
     /// Bind a pod to a node.
     Bind {

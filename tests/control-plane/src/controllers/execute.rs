@@ -72,18 +72,13 @@ async fn execute_one(client: &Client, action: Action) -> Result<Option<Effect>, 
             Ok(Some(Effect::Written(key.resource, patched)))
         }
         Action::Delete { key, uid, how } => delete(client, key, uid, how).await.map(Some),
-        Action::DeleteOrphaned {
-            key,
-            uid,
-            owners,
-            how,
-        } => {
-            for (owner, uid) in &owners {
-                if exists(client, owner, uid.as_deref())? {
+        Action::IfAbsent { absent, then } => {
+            for (key, uid) in &absent {
+                if exists(client, key, uid.as_deref())? {
                     return Ok(None);
                 }
             }
-            delete(client, key, uid, how).await.map(Some)
+            Box::pin(execute_one(client, *then)).await
         }
         Action::Bind { pod, uid, node } => {
             client.bind(&pod.namespace, &pod.name, Some(&uid), &node).await?;

@@ -11,14 +11,18 @@ pub(crate) mod controller;
 mod deployment;
 mod endpoint_slice;
 pub(crate) mod events;
+mod endpoints;
 mod execute;
+mod garbage_collector;
 mod identities;
 mod informer;
 pub(crate) mod labels;
 mod namespace;
 mod node_ipam;
+mod node_lifecycle;
 pub(crate) mod object;
 mod ownership;
+mod pod_gc;
 pub(crate) mod pod_state;
 mod pod_template;
 mod replica_set;
@@ -48,14 +52,18 @@ pub async fn run(
         cluster: config.cluster_cidr,
         node_prefix: config.node_cidr_mask,
     };
+    let resources = informer::kept_types(&client);
     let controllers: Vec<Box<dyn Controller>> = vec![
         Box::new(bootstrap::Bootstrap::new(config.service_cidr, config.advertise)),
         Box::new(deployment::Deployments),
         Box::new(endpoint_slice::EndpointSlices),
+        Box::new(endpoints::LegacyEndpoints),
+        Box::new(garbage_collector::GarbageCollector::new(resources.clone())),
         Box::new(namespace::Namespaces::new(None)),
         Box::new(node_ipam::NodeIpam::new(vec![pool])),
+        Box::new(node_lifecycle::NodeLifecycle),
+        Box::new(pod_gc::PodGc),
         Box::new(replica_set::ReplicaSets),
     ];
-    let resources = informer::kept_types(&client);
     runtime::run(client, controllers, resources, shutdown).await
 }

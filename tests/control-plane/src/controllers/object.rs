@@ -30,14 +30,6 @@ impl ResourceType {
         }
     }
 
-    /// The `apiVersion` string: `v1` or `apps/v1`.
-    pub(crate) fn api_version(&self) -> String {
-        match self.group {
-            "" => self.version.to_owned(),
-            group => format!("{group}/{}", self.version),
-        }
-    }
-
     /// Whether an owner reference speaks of this resource type (versions of one group are one type).
     pub(crate) fn is_named_by(&self, owner: &OwnerReference) -> bool {
         let group = owner

@@ -17,7 +17,7 @@ use super::object::{Change, Key, namespace_of};
 use super::pod_state;
 use super::snapshot::Snapshot;
 
-pub(crate) use desired::desired_groups;
+pub(crate) use desired::{Port, desired_groups};
 
 /// Label that names the Service of a slice.
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
