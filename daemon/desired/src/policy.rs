@@ -128,66 +128,116 @@ pub fn policy(cluster: &Cluster) -> Option<PolicyTables> {
     if !cluster.complete {
         return None;
     }
-    let selected: Vec<(&LocalEndpoint, &Pod, Vec<&NetworkPolicy>)> = cluster
-        .local_endpoints
-        .values()
-        .filter_map(|endpoint| Some((endpoint.as_ref(), cluster.pod_of(endpoint)?)))
-        .map(|(endpoint, pod)| (endpoint, pod, selecting(cluster, pod).collect()))
-        .collect();
-    let in_force: BTreeMap<_, _> = selected
-        .iter()
-        .flat_map(|(_, _, policies)| policies)
-        .map(|policy| (&policy.name, *policy))
-        .collect();
-    let vocabulary = Vocabulary::of(in_force.values().copied());
-    let subjects: Vec<_> = selected
-        .into_iter()
-        .map(|(endpoint, pod, policies)| {
-            let set = PolicySet::new(&policies, pod, &vocabulary);
-            Subject { endpoint, pod, set }
-        })
-        .collect();
-    let classes = Classes::new(cluster, &vocabulary);
+    let compilation = Compilation::new(cluster);
+    let pod_netns = cluster.local_endpoints.values().map(|one| pod_netns(one));
     let mut tables = PolicyTables {
-        v4: peer_tables(&classes),
-        v6: peer_tables(&classes),
-        pod_netns: cluster
-            .local_endpoints
-            .values()
-            .map(|one| pod_netns(one))
-            .collect(),
+        v4: peer_tables(&compilation.classes),
+        v6: peer_tables(&compilation.classes),
+        pod_netns: pod_netns.collect(),
         ..PolicyTables::default()
     };
-    let rule_ids = rule_ids(in_force.values().copied());
-    let sets: BTreeSet<_> = subjects.iter().map(|subject| subject.set.clone()).collect();
-    // Pods that no policy selects have set 0, for which there is nothing to look up.
-    let sets = sets
-        .into_iter()
-        .filter(|set| !set.policies.is_empty())
-        .collect();
-    let set_ids = assign(sets, 1, |set, attempt| set.hash(&vocabulary, attempt));
+    let set_ids = compilation.set_ids();
     for (set, &id) in &set_ids {
         tables.policy_sets.insert(id, set.policies.clone());
         for direction in [Direction::Ingress, Direction::Egress] {
-            add_verdicts(
-                &mut tables,
-                set,
-                id,
-                direction,
-                &classes,
-                &rule_ids,
-                &subjects,
-            );
+            compilation.add_verdicts(&mut tables, set, id, direction);
         }
     }
-    tables.rules = rule_ids.into_iter().map(|(name, id)| (id, name)).collect();
     tables.revision = tables.peers_hash().finish_nonzero();
-    for subject in &subjects {
+    for subject in &compilation.subjects {
         let policy_set = set_ids.get(&subject.set).copied().unwrap_or_default();
         let (key, value) = pod_entry(subject, policy_set, tables.revision);
         tables.pods.insert(key, value);
     }
+    let rules = compilation.rule_ids.into_iter();
+    tables.rules = rules.map(|(name, id)| (id, name)).collect();
     Some(tables)
+}
+
+/// Everything resolved and numbered, before it is written as tables.
+struct Compilation<'a> {
+    vocabulary: Vocabulary,
+    subjects: Vec<Subject<'a>>,
+    classes: Classes,
+    rule_ids: BTreeMap<RuleName, u32>,
+}
+
+impl<'a> Compilation<'a> {
+    fn new(cluster: &'a Cluster) -> Self {
+        let selected: Vec<(&LocalEndpoint, &Pod, Vec<&NetworkPolicy>)> = cluster
+            .local_endpoints
+            .values()
+            .filter_map(|endpoint| Some((endpoint.as_ref(), cluster.pod_of(endpoint)?)))
+            .map(|(endpoint, pod)| (endpoint, pod, selecting(cluster, pod).collect()))
+            .collect();
+        let in_force = selected.iter().flat_map(|(_, _, policies)| policies);
+        let in_force: BTreeMap<_, _> = in_force.map(|policy| (&policy.name, *policy)).collect();
+        let vocabulary = Vocabulary::of(in_force.values().copied());
+        let subjects = selected.into_iter().map(|(endpoint, pod, policies)| {
+            let set = PolicySet::new(&policies, pod, &vocabulary);
+            Subject { endpoint, pod, set }
+        });
+        Self {
+            subjects: subjects.collect(),
+            classes: Classes::new(cluster, &vocabulary),
+            rule_ids: rule_ids(in_force.into_values()),
+            vocabulary,
+        }
+    }
+
+    /// Pods that no policy selects have set 0, for which there is nothing to look up.
+    fn set_ids(&self) -> BTreeMap<PolicySet, u32> {
+        let sets = self.subjects.iter().map(|subject| subject.set.clone());
+        let sets = sets.filter(|set| !set.policies.is_empty()).collect();
+        assign(sets, 1, |set, attempt| set.hash(&self.vocabulary, attempt))
+    }
+
+    /// Adds the verdicts of one set and direction: all of them, or none when one does not fit.
+    fn add_verdicts(
+        &self,
+        tables: &mut PolicyTables,
+        set: &PolicySet,
+        policy_set: u32,
+        direction: Direction,
+    ) {
+        let Some(rules) = set.rules(direction) else {
+            return;
+        };
+        let mut entries = Vec::new();
+        for (&class, content) in &self.classes.contents {
+            let fitting = intervals(rules, direction, content, &self.rule_ids)
+                .map_err(|too_many| too_many.0)
+                .and_then(|list| VerdictValue::new(&list).map_err(|_| list.len()));
+            match fitting {
+                Ok(value) if value.count == 0 => {}
+                Ok(value) => entries.push((class, value)),
+                Err(intervals) => {
+                    let pods = self.subjects.iter().filter(|subject| subject.set == *set);
+                    tables.problems.push(PolicyProblem::TooManyIntervals {
+                        policies: set.policies.clone(),
+                        pods: pods.map(|subject| subject.pod.name.clone()).collect(),
+                        direction,
+                        intervals,
+                    });
+                    return;
+                }
+            }
+        }
+        let direction = direction.code();
+        tables
+            .verdicts
+            .extend(entries.into_iter().map(|(class, value)| {
+                (
+                    VerdictKey {
+                        policy_set,
+                        class,
+                        direction,
+                        pad: [0; 3],
+                    },
+                    value,
+                )
+            }));
+    }
 }
 
 fn rule_ids<'a>(policies: impl Iterator<Item = &'a NetworkPolicy>) -> BTreeMap<RuleName, u32> {
@@ -216,55 +266,6 @@ fn rule_ids<'a>(policies: impl Iterator<Item = &'a NetworkPolicy>) -> BTreeMap<R
             .number(attempt)
             .finish()
     })
-}
-
-/// Adds the verdicts of one set and direction: all of them, or none when one does not fit.
-fn add_verdicts(
-    tables: &mut PolicyTables,
-    set: &PolicySet,
-    policy_set: u32,
-    direction: Direction,
-    classes: &Classes,
-    rule_ids: &BTreeMap<RuleName, u32>,
-    subjects: &[Subject<'_>],
-) {
-    let Some(rules) = set.rules(direction) else {
-        return;
-    };
-    let mut entries = Vec::new();
-    for (&class, content) in &classes.contents {
-        let fitting = intervals(rules, direction, content, rule_ids)
-            .map_err(|too_many| too_many.0)
-            .and_then(|list| VerdictValue::new(&list).map_err(|_| list.len()));
-        match fitting {
-            Ok(value) if value.count == 0 => {}
-            Ok(value) => entries.push((class, value)),
-            Err(intervals) => {
-                let pods = subjects.iter().filter(|subject| subject.set == *set);
-                tables.problems.push(PolicyProblem::TooManyIntervals {
-                    policies: set.policies.clone(),
-                    pods: pods.map(|subject| subject.pod.name.clone()).collect(),
-                    direction,
-                    intervals,
-                });
-                return;
-            }
-        }
-    }
-    let code = direction.code();
-    tables
-        .verdicts
-        .extend(entries.into_iter().map(|(class, value)| {
-            (
-                VerdictKey {
-                    policy_set,
-                    class,
-                    direction: code,
-                    pad: [0; 3],
-                },
-                value,
-            )
-        }));
 }
 
 fn peer_tables<A: TableAddress>(classes: &Classes) -> PeerTables<A> {

@@ -24,6 +24,17 @@ pub(super) struct Context {
     pub(super) ifindexes: BTreeMap<IpAddr, u32>,
 }
 
+/// Most endpoints that a frontend can count.
+const LIMIT: usize = u16::MAX as usize;
+
+fn too_many(plan: &Plan<'_>, endpoints: usize) -> Option<ServiceProblem> {
+    (endpoints > LIMIT).then(|| ServiceProblem::TooManyEndpoints {
+        service: plan.name.clone(),
+        endpoints,
+        limit: LIMIT,
+    })
+}
+
 /// What a frontend's address is to the service.
 #[derive(Clone, Copy)]
 enum Role {
@@ -80,23 +91,16 @@ impl Context {
         } else {
             cluster_slots(endpoints)
         };
-        let limit = usize::from(u16::MAX);
-        if list.endpoints.len() > limit {
-            let (service, endpoints) = (plan.name.clone(), list.endpoints.len());
-            let problem = ServiceProblem::TooManyEndpoints {
-                service,
-                endpoints,
-                limit,
-            };
-            if !problems.contains(&problem) {
-                problems.push(problem);
-            }
-        }
         let SlotList {
             mut endpoints,
             local,
         } = list;
-        endpoints.truncate(limit);
+        if let Some(problem) = too_many(plan, endpoints.len()) {
+            endpoints.truncate(LIMIT);
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
         let ids: Vec<u32> = endpoints
             .iter()
             .filter_map(|one| self.add_backend(one, BACKEND_SERVING, tables))
