@@ -2,6 +2,7 @@
 
 pub mod allocator;
 pub mod config;
+pub mod index;
 pub mod range;
 pub mod store;
 
@@ -26,8 +27,8 @@ impl Plugin for HostLocal {
     fn add(&self, request: &Request<'_>) -> Result<AddResult, Error> {
         let config = config::read(request)?;
         let dns = config.dns()?;
-        let store = Store::open(&config.folder)?;
-        let ips = allocate(&store, &config, &owner(request))?;
+        let mut store = Store::open(&config.folder)?;
+        let ips = allocate(&mut store, &config, &owner(request))?;
         Ok(AddResult {
             interfaces: Vec::new(),
             ips,
@@ -38,7 +39,7 @@ impl Plugin for HostLocal {
 
     fn delete(&self, request: &Request<'_>) -> Result<(), Error> {
         let config = config::read(request)?;
-        let Some(store) = Store::open_existing(&config.folder)? else {
+        let Some(mut store) = Store::open_existing(&config.folder)? else {
             return Ok(());
         };
         store.release(&owner(request))
@@ -48,7 +49,7 @@ impl Plugin for HostLocal {
         let config = config::read(request)?;
         let owner = owner(request);
         let held = match Store::open_existing(&config.folder)? {
-            Some(store) => store.addresses_of(&owner)?,
+            Some(store) => store.addresses_of(&owner),
             None => Vec::new(),
         };
         if held.is_empty() {
@@ -63,7 +64,7 @@ impl Plugin for HostLocal {
         let config = config::read(request)?;
         let Some(valid) = valid else { return Ok(()) };
         match Store::open_existing(&config.folder)? {
-            Some(store) => store.keep_only(valid),
+            Some(mut store) => store.keep_only(valid),
             None => Ok(()),
         }
     }
@@ -73,9 +74,8 @@ impl Plugin for HostLocal {
         let Some(store) = Store::open_existing(&config.folder)? else {
             return Ok(());
         };
-        let reserved = store.reserved()?;
         for set in &config.sets {
-            if allocator::next(set, None, &|ip| reserved.contains(&ip)).is_none() {
+            if allocator::next(set, None, &|ip| store.is_reserved(ip)).is_none() {
                 let msg = format!("host-local has no free address left in {}", set.shown());
                 return Err(Error::not_available(msg));
             }
@@ -92,8 +92,8 @@ fn owner(request: &Request<'_>) -> Owner {
 }
 
 /// One address of every set. When one set cannot give any, the others' are given back.
-fn allocate(store: &Store, config: &Config, owner: &Owner) -> Result<Vec<IpConfig>, Error> {
-    if let Some(held) = store.addresses_of(owner)?.first() {
+fn allocate(store: &mut Store, config: &Config, owner: &Owner) -> Result<Vec<IpConfig>, Error> {
+    if let Some(held) = store.addresses_of(owner).first() {
         let msg = format!("host-local holds {held} for {owner} already; DEL it first");
         return Err(Error::other(msg));
     }
@@ -111,20 +111,19 @@ fn allocate(store: &Store, config: &Config, owner: &Owner) -> Result<Vec<IpConfi
 }
 
 fn place(
-    store: &Store,
+    store: &mut Store,
     config: &Config,
     owner: &Owner,
     ips: &mut Vec<IpConfig>,
 ) -> Result<(), Error> {
     let mut requested = config.requested.clone();
-    let reserved = store.reserved()?;
     for (number, set) in config.sets.iter().enumerate() {
         let wish = requested.iter().position(|ip| set.range_of(*ip).is_some());
         let found = match wish.map(|at| requested.remove(at)) {
-            Some(ip) => wished(set, ip, reserved.contains(&ip))?,
+            Some(ip) => wished(set, ip, store.is_reserved(ip))?,
             None => {
                 let last = store.last_reserved(number)?;
-                let free = allocator::next(set, last, &|ip| reserved.contains(&ip));
+                let free = allocator::next(set, last, &|ip| store.is_reserved(ip));
                 free.ok_or_else(|| exhausted(set))?
             }
         };

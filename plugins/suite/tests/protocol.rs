@@ -160,11 +160,13 @@ fn every_version_gets_its_own_schema() {
 #[test]
 fn a_foreign_ipam_plugin_is_executed_and_its_result_converted() {
     node(|node| {
+        // Written by another process: a file that this one has open cannot be executed, and a
+        // parallel test's child inherits what is open.
         let script = |body: &str| {
             let path = node.path("bin/fake");
-            std::fs::write(&path, format!("#!/bin/sh\ncat >/dev/null\n{body}\n")).unwrap();
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions(&path, mode).unwrap();
+            let write = format!("cat > {0}; chmod 755 {0}", path.display());
+            let text = format!("#!/bin/sh\ncat >/dev/null\n{body}\n");
+            assert!(run(Command::new("sh").args(["-c", &write]), text.as_bytes()).success);
         };
         let pod = node.pod("c1");
         let config = json!({

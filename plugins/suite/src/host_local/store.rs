@@ -1,7 +1,6 @@
 //! Reservations as files, compatible with the reference plugin's: `<folder>/<ip>` holding
 //! `container CR LF interface`, `last_reserved_ip.<set>` and `lock`.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -11,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 use protocol::{Attachment, Error};
+
+use crate::host_local::index::{self, Change, Entries};
 
 /// Who holds an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,10 @@ pub struct Owner {
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
+    entries: Entries,
+    /// Lines of the index that was read; `None` when the files were read instead.
+    indexed: Option<usize>,
+    changes: Vec<Change>,
     _lock: Flock<File>,
 }
 
@@ -66,7 +71,7 @@ impl Store {
     /// Opens and locks the store, making its folder if need be.
     ///
     /// # Errors
-    /// Code 5 when folder or lock cannot be had.
+    /// Code 5 when folder, lock or a reservation cannot be read.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
         made.map_err(|error| failed("make", folder, &error))?;
@@ -76,7 +81,7 @@ impl Store {
     /// Opens and locks the store if its folder is there.
     ///
     /// # Errors
-    /// Code 5 when the lock cannot be had.
+    /// Code 5 when lock or a reservation cannot be read.
     pub fn open_existing(folder: &Path) -> Result<Option<Self>, Error> {
         if folder.is_dir() {
             Self::lock(folder).map(Some)
@@ -96,43 +101,36 @@ impl Store {
         let file = file.map_err(|error| failed("open", &path, &error))?;
         let lock = Flock::lock(file, FlockArg::LockExclusive)
             .map_err(|(_, errno)| failed("lock", &path, &errno.into()))?;
+        let (entries, indexed) = match index::read(folder) {
+            Some(found) => (found.entries, Some(found.lines)),
+            None => (scan(folder)?, None),
+        };
+        let folder = folder.to_owned();
         Ok(Self {
-            folder: folder.to_owned(),
+            folder,
+            entries,
+            indexed,
+            changes: Vec::new(),
             _lock: lock,
         })
     }
 
-    /// All reserved addresses.
-    ///
-    /// # Errors
-    /// Code 5 when the folder cannot be read.
-    pub fn reserved(&self) -> Result<BTreeSet<IpAddr>, Error> {
-        let entries = fs::read_dir(&self.folder).map_err(|e| failed("read", &self.folder, &e))?;
-        let mut reserved = BTreeSet::new();
-        for entry in entries {
-            let entry = entry.map_err(|e| failed("read", &self.folder, &e))?;
-            // Everything else in the folder is not named by an address.
-            reserved.extend(
-                entry
-                    .file_name()
-                    .to_str()
-                    .and_then(|name| name.parse::<IpAddr>().ok()),
-            );
-        }
-        Ok(reserved)
+    /// Whether `ip` is reserved.
+    #[must_use]
+    pub fn is_reserved(&self, ip: IpAddr) -> bool {
+        self.entries.contains_key(&ip)
+    }
+
+    /// All reserved addresses, in order.
+    pub fn reserved(&self) -> impl Iterator<Item = IpAddr> {
+        self.entries.keys().copied()
     }
 
     /// The addresses that `owner` holds.
-    ///
-    /// # Errors
-    /// Code 5 when a reservation cannot be read.
-    pub fn addresses_of(&self, owner: &Owner) -> Result<Vec<IpAddr>, Error> {
-        let entries = self.entries()?;
-        Ok(entries
-            .into_iter()
-            .filter(|(_, held)| owner.holds(held))
-            .map(|(ip, _)| ip)
-            .collect())
+    #[must_use]
+    pub fn addresses_of(&self, owner: &Owner) -> Vec<IpAddr> {
+        let held = self.entries.iter().filter(|(_, held)| owner.holds(held));
+        held.map(|(ip, _)| *ip).collect()
     }
 
     /// The address last given from set number `set`.
@@ -152,7 +150,7 @@ impl Store {
     ///
     /// # Errors
     /// Code 5 when it is reserved or cannot be written; nothing is left then.
-    pub fn reserve(&self, ip: IpAddr, owner: &Owner, set: usize) -> Result<(), Error> {
+    pub fn reserve(&mut self, ip: IpAddr, owner: &Owner, set: usize) -> Result<(), Error> {
         let path = self.path(ip);
         let mut file = OpenOptions::new()
             .write(true)
@@ -160,6 +158,8 @@ impl Store {
             .mode(0o600)
             .open(&path)
             .map_err(|error| failed("reserve", &path, &error))?;
+        self.entries.insert(ip, owner.clone());
+        self.changes.push(Change::Added(ip, owner.clone()));
         let written = file
             .write_all(owner.text().as_bytes())
             .map_err(|error| failed("write", &path, &error));
@@ -186,29 +186,33 @@ impl Store {
     ///
     /// # Errors
     /// Code 5 when it cannot be removed.
-    pub fn forget(&self, ip: IpAddr) -> Result<(), Error> {
+    pub fn forget(&mut self, ip: IpAddr) -> Result<(), Error> {
         let path = self.path(ip);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(failed("remove", &path, &error))
+                return Err(failed("remove", &path, &error));
             }
-            _ => Ok(()),
+            _ => {}
         }
+        if self.entries.remove(&ip).is_some() {
+            self.changes.push(Change::Removed(ip));
+        }
+        Ok(())
     }
 
     /// Gives back everything that `owner` holds.
     ///
     /// # Errors
     /// The first failure, after everything else was tried.
-    pub fn release(&self, owner: &Owner) -> Result<(), Error> {
-        self.forget_all(self.addresses_of(owner)?)
+    pub fn release(&mut self, owner: &Owner) -> Result<(), Error> {
+        self.forget_all(&self.addresses_of(owner))
     }
 
     /// Gives back everything that belongs to no attachment in `valid`.
     ///
     /// # Errors
     /// The first failure, after everything else was tried.
-    pub fn keep_only(&self, valid: &[Attachment]) -> Result<(), Error> {
+    pub fn keep_only(&mut self, valid: &[Attachment]) -> Result<(), Error> {
         let is_valid = |held: &Owner| {
             valid.iter().any(|one| {
                 let (container_id, ifname) = (one.container_id.clone(), one.ifname.clone());
@@ -219,32 +223,17 @@ impl Store {
                 .holds(held)
             })
         };
-        let stale = self
-            .entries()?
-            .into_iter()
-            .filter(|(_, held)| !is_valid(held));
-        self.forget_all(stale.map(|(ip, _)| ip).collect())
+        let stale = self.entries.iter().filter(|(_, held)| !is_valid(held));
+        let stale: Vec<IpAddr> = stale.map(|(ip, _)| *ip).collect();
+        self.forget_all(&stale)
     }
 
-    fn forget_all(&self, ips: Vec<IpAddr>) -> Result<(), Error> {
+    fn forget_all(&mut self, ips: &[IpAddr]) -> Result<(), Error> {
         let mut outcome = Ok(());
         for ip in ips {
-            outcome = outcome.and(self.forget(ip));
+            outcome = outcome.and(self.forget(*ip));
         }
         outcome
-    }
-
-    fn entries(&self) -> Result<Vec<(IpAddr, Owner)>, Error> {
-        let mut entries = Vec::new();
-        for ip in self.reserved()? {
-            let path = self.path(ip);
-            match fs::read(&path) {
-                Ok(bytes) => entries.push((ip, Owner::parse(&String::from_utf8_lossy(&bytes)))),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(failed("read", &path, &error)),
-            }
-        }
-        Ok(entries)
     }
 
     fn path(&self, ip: IpAddr) -> PathBuf {
@@ -252,59 +241,38 @@ impl Store {
     }
 }
 
-fn failed(what: &str, path: &Path, error: &std::io::Error) -> Error {
-    Error::io(format!("host-local cannot {what} {}", path.display())).details(error)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn owner(container_id: &str, ifname: &str) -> Owner {
-        Owner {
-            container_id: container_id.to_owned(),
-            ifname: ifname.to_owned(),
+impl Drop for Store {
+    /// Brings the index up to date, still under the lock. Without one the files are read instead,
+    /// so that a failure costs the next call some time and nothing else.
+    fn drop(&mut self) {
+        if self.indexed.is_none() || !self.changes.is_empty() {
+            let _ = index::write(&self.folder, &self.entries, &self.changes, self.indexed);
         }
     }
+}
 
-    #[test]
-    fn files_are_the_reference_plugins() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        store
-            .reserve("10.1.0.2".parse().unwrap(), &owner("c1", "eth0"), 0)
-            .unwrap();
-        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
-        assert_eq!(read("10.1.0.2"), "c1\r\neth0");
-        assert_eq!(read("last_reserved_ip.0"), "10.1.0.2");
-        assert!(
-            store
-                .reserve("10.1.0.2".parse().unwrap(), &owner("c2", "eth0"), 0)
-                .is_err()
-        );
-        assert_eq!(read("10.1.0.2"), "c1\r\neth0");
-    }
-
-    #[test]
-    fn legacy_and_padded_files_belong_to_their_container() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        fs::write(folder.path().join("10.1.0.2"), "c1").unwrap();
-        fs::write(folder.path().join("10.1.0.3"), " c1 \r\n eth1 \n").unwrap();
-        fs::write(folder.path().join("10.1.0.4"), "c2\r\neth0").unwrap();
-        fs::write(folder.path().join("10.1.0.5"), "").unwrap();
-        let held = |id: &str, ifname: &str| {
-            let ips = store.addresses_of(&owner(id, ifname)).unwrap();
-            ips.iter().map(ToString::to_string).collect::<Vec<_>>()
+/// Reads all reservations from their files. What is not named by an address is something else.
+fn scan(folder: &Path) -> Result<Entries, Error> {
+    let mut entries = Entries::new();
+    for entry in fs::read_dir(folder).map_err(|error| failed("read", folder, &error))? {
+        let name = entry
+            .map_err(|error| failed("read", folder, &error))?
+            .file_name();
+        let Some(ip) = name.to_str().and_then(|name| name.parse::<IpAddr>().ok()) else {
+            continue;
         };
-        assert_eq!(held("c1", "eth0"), ["10.1.0.2"]);
-        assert_eq!(held("c1", "eth1"), ["10.1.0.2", "10.1.0.3"]);
-        let valid = [Attachment {
-            container_id: "c2".into(),
-            ifname: "eth0".into(),
-        }];
-        store.keep_only(&valid).unwrap();
-        let left: Vec<_> = store.reserved().unwrap().into_iter().collect();
-        assert_eq!(left, ["10.1.0.4".parse::<IpAddr>().unwrap()]);
+        let path = folder.join(&name);
+        match fs::read(&path) {
+            Ok(bytes) => {
+                entries.insert(ip, Owner::parse(&String::from_utf8_lossy(&bytes)));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("read", &path, &error)),
+        }
     }
+    Ok(entries)
+}
+
+fn failed(what: &str, path: &Path, error: &std::io::Error) -> Error {
+    Error::io(format!("host-local cannot {what} {}", path.display())).details(error)
 }

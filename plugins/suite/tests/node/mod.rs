@@ -50,10 +50,10 @@ impl Node {
         for part in ["bin", "state", "netns"] {
             fs::create_dir(folder.path().join(part)).unwrap();
         }
-        let program = folder.path().join("bin/towline-cni");
-        fs::copy(PROGRAM, &program).unwrap();
-        for name in NAMES {
-            fs::hard_link(&program, folder.path().join("bin").join(name)).unwrap();
+        // Links rather than copies: a file just written cannot be executed while another thread's
+        // child still has it open.
+        for name in NAMES.iter().chain(&["towline-cni"]) {
+            std::os::unix::fs::symlink(PROGRAM, folder.path().join("bin").join(name)).unwrap();
         }
         Self { folder }
     }
