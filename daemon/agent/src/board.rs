@@ -105,7 +105,7 @@ impl Board {
         }
         *at = Instant::now();
         status.passes += 1;
-        status.last_pass = Some(Timestamp::now());
+        status.last_pass = Timestamp::from_second(Timestamp::now().as_second()).ok();
         status.last_micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         status.puts += report.puts as u64;
         status.deletes += report.deletes as u64;
@@ -134,6 +134,13 @@ impl Board {
             .copied()
             .filter(|name| !good(name))
             .collect()
+    }
+
+    /// The loops that have not had a pass at all.
+    pub fn silent(&self) -> Vec<&'static str> {
+        let loops = self.lock();
+        let expected = self.expected.iter().copied();
+        expected.filter(|name| !loops.contains_key(name)).collect()
     }
 
     /// The loops that have run before, but not within `limit`.

@@ -255,8 +255,8 @@ impl Shared {
         );
         self.start_loop(tasks, policy);
         if self.config.services {
-            let (v4, v6) = ebpf.service_maps()?;
-            let services = services::ServicesLoop::new(v4, v6, ebpf.service_tables.clone());
+            let tables = ebpf.service_tables.clone();
+            let services = services::ServicesLoop::new(ebpf.service_maps()?, tables);
             self.start_loop(tasks, services);
         }
         Ok(())
@@ -286,7 +286,7 @@ impl Shared {
             lease,
             kernel,
             events,
-            started: Timestamp::now(),
+            started: Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default(),
         });
         let routes = admin::router(admin).merge(endpoint::router(endpoints));
         tasks

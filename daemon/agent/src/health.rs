@@ -100,9 +100,11 @@ pub fn metrics_router(health: Arc<Health>) -> Router {
 
 async fn healthz(State(health): State<Arc<Health>>) -> Response {
     let mut obstacles = health.stalled();
-    if obstacles.waiting_for.is_empty() && health.board.loops().is_empty() {
-        obstacles.waiting_for.push("the first pass".to_owned());
-    }
+    let silent = health.board.silent();
+    let silent = silent
+        .iter()
+        .map(|name| format!("the first pass of the {name} loop"));
+    obstacles.waiting_for.extend(silent);
     let status = status_of(&obstacles);
     health.metrics.healthz(status.as_u16());
     (status, Json(obstacles)).into_response()

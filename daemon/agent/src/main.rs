@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     };
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("{error:#}")),
+        Err(error) => fail(&ends(&format!("{error:#}"))),
     }
 }
 
@@ -58,6 +58,20 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
 fn fail(message: &str) -> ExitCode {
     eprintln!("towlined: {message}");
     ExitCode::FAILURE
+}
+
+/// A message of one line as it is; of many lines (the kernel's verifier talks a lot) the first and
+/// the last, which say what and why.
+fn ends(message: &str) -> String {
+    let lines: Vec<&str> = message
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    match lines.as_slice() {
+        [first, .., last] if lines.len() > 2 => format!("{first} ... {last}"),
+        lines => lines.join(" "),
+    }
 }
 
 /// clap's message without its headings and hints, on one line.

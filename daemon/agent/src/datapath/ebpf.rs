@@ -1,6 +1,7 @@
 //! The eBPF data path: loaded once, its maps given to the loops, its events and flows told.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +10,6 @@ use desired::policy::PolicyTables;
 use desired::services::ServiceTables;
 use ebpf_shared::conntrack::Timeouts;
 use ebpf_shared::maps::{CONFIG_LOCAL_REDIRECT, CONFIG_SERVICES, Config as MapConfig};
-use ebpf_shared::{V4, V6};
 use jiff::Timestamp;
 use loader::{Datapath, Events, Maps, Options};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -18,11 +18,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::attach::AttachTarget;
+use super::sockets::{ConfigTarget, SocketTarget};
 use crate::admin::{EventHub, Namer};
 use crate::config::Config;
 use crate::reconcile::Map;
 use crate::reconcile::policy::{PeerMaps, PolicyMaps};
-use crate::reconcile::services::FamilyMaps;
+use crate::reconcile::services::{FamilyMaps, ServiceMaps};
 use crate::store::Store;
 
 /// Time between two searches for flows that have ended.
@@ -35,7 +36,9 @@ pub struct Ebpf {
     datapath: Arc<Mutex<Datapath>>,
     /// The pinned maps.
     pub(super) maps: Maps,
-    bpf_root: std::path::PathBuf,
+    config: MapConfig,
+    bpf_root: PathBuf,
+    cgroup: PathBuf,
     /// What the policy loop last computed.
     pub policy_tables: watch::Sender<Arc<PolicyTables>>,
     /// What the services loop last computed.
@@ -45,7 +48,7 @@ pub struct Ebpf {
 // === impl Ebpf ===
 
 impl Ebpf {
-    /// Loads the programs, adopts the maps of an earlier run, and attaches the socket programs.
+    /// Loads the programs and adopts the maps of an earlier run.
     ///
     /// # Errors
     /// What this machine lacks, or what the kernel says.
@@ -55,18 +58,16 @@ impl Ebpf {
             bpf_root: config.bpf_root.clone(),
             capacities,
         };
-        let mut datapath = Datapath::load(&options)?;
-        let maps = datapath.maps().clone();
-        maps.set_config(&map_config(config)?)?;
-        if config.services {
-            let root = config.cgroup_root.as_deref().context("no cgroup-root")?;
-            datapath.attach_cgroup(root)?;
-        } else {
+        let datapath = Datapath::load(&options)?;
+        let cgroup = config.cgroup_root.clone().context("no cgroup-root")?;
+        if !config.services {
             loader::detach_cgroup(&config.bpf_root)?;
         }
         Ok(Self {
+            maps: datapath.maps().clone(),
             datapath: Arc::new(Mutex::new(datapath)),
-            maps,
+            config: map_config(config)?,
+            cgroup,
             bpf_root: config.bpf_root.clone(),
             policy_tables: watch::Sender::new(Arc::default()),
             service_tables: watch::Sender::new(Arc::default()),
@@ -77,7 +78,7 @@ impl Ebpf {
     ///
     /// # Errors
     /// When a map cannot be opened.
-    pub fn service_maps(&self) -> anyhow::Result<(FamilyMaps<V4>, FamilyMaps<V6>)> {
+    pub fn service_maps(&self) -> anyhow::Result<ServiceMaps> {
         let tables = self.maps.tables()?;
         let v4 = FamilyMaps {
             backends: Map::new(tables.backends4),
@@ -89,7 +90,16 @@ impl Ebpf {
             slots: Map::new(tables.slots6),
             frontends: Map::new(tables.frontends6),
         };
-        Ok((v4, v6))
+        let sockets = SocketTarget::new(
+            self.datapath.clone(),
+            self.bpf_root.clone(),
+            self.cgroup.clone(),
+        );
+        Ok(ServiceMaps {
+            v4,
+            v6,
+            sockets: Map::new(sockets),
+        })
     }
 
     /// The maps of the policy loop.
@@ -99,6 +109,8 @@ impl Ebpf {
     pub fn policy_maps(&self) -> anyhow::Result<PolicyMaps> {
         let tables = self.maps.tables()?;
         Ok(PolicyMaps {
+            config: Map::new(ConfigTarget::new(self.maps.clone())),
+            wanted_config: self.config,
             attachments: Map::new(AttachTarget::new(self.datapath.clone())),
             verdicts: Map::new(tables.verdicts),
             v4: PeerMaps {
@@ -161,7 +173,7 @@ fn map_config(config: &Config) -> anyhow::Result<MapConfig> {
 async fn sweep(
     conntrack: loader::Conntrack,
     mut first_pass: watch::Receiver<Arc<PolicyTables>>,
-    bpf_root: std::path::PathBuf,
+    bpf_root: PathBuf,
     stop: CancellationToken,
 ) {
     tokio::select! {

@@ -8,6 +8,8 @@ pub mod policy;
 mod run;
 pub mod services;
 #[cfg(test)]
+mod tables_tests;
+#[cfg(test)]
 mod tests;
 
 pub use self::map::Map;

@@ -16,7 +16,7 @@ use netstate::{
 use tokio::sync::watch;
 
 use super::overlay_device::{AddressTarget, SysctlTarget, Vtep, VtepTarget, vtep_address};
-use super::run::{Pass, Reconciler};
+use super::run::{Pass, Reconciler, merge};
 use crate::config::{NetConf, UplinkChoice};
 use crate::host;
 use crate::lease::Lease;
@@ -300,10 +300,4 @@ fn failed(message: String) -> Report {
         errors: vec![failure],
         ..Report::default()
     }
-}
-
-fn merge(into: &mut Report, from: Report) {
-    into.puts += from.puts;
-    into.deletes += from.deletes;
-    into.errors.extend(from.errors);
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use desired::cluster::{Cluster, EndpointId, LocalEndpoint};
-use desired::policy::{PeerTables, PolicyProblem, PolicyTables, policy};
+use desired::policy::{PeerTables, PolicyProblem, PolicyTables, bridge, policy};
+use ebpf_shared::maps::Config;
 use ebpf_shared::policy::{
     CidrKey, ClassKey, ClassValue, PodKey, PodNetnsKey, PodNetnsValue, PodValue, VerdictKey,
     VerdictValue,
@@ -17,7 +18,7 @@ use netstate::{IfName, Report, Wanted, reconcile};
 use tokio::sync::watch;
 
 use super::map::Map;
-use super::run::{Pass, Reconciler};
+use super::run::{Pass, Reconciler, merge};
 use crate::endpoint::{InForce, Waiting};
 use crate::host::Observer;
 
@@ -37,6 +38,10 @@ pub struct PeerMaps<A: Ord + Clone> {
 
 /// All maps of the policy loop.
 pub struct PolicyMaps {
+    /// `towline_config`.
+    pub config: Map<u32, Config>,
+    /// What its one entry shall be.
+    pub wanted_config: Config,
     /// Programs by device.
     pub attachments: Attachments,
     /// `towline_verdict`.
@@ -92,7 +97,28 @@ impl PolicyLoop {
         input
     }
 
+    /// Changes the kernel over to `tables`. While old and new entries meet, verdicts that bridge
+    /// both keep flows going which both allow; they go when everything else is done.
     fn apply(&mut self, cluster: &Cluster, tables: &PolicyTables, look: bool) -> Report {
+        let mut bridged = bridge(&self.tables.borrow(), tables);
+        let bridges = !bridged.is_empty();
+        bridged.extend(tables.verdicts.iter().map(|(key, value)| (*key, *value)));
+        let mut report = self.apply_with(cluster, tables, &bridged, look);
+        if bridges {
+            let verdicts = &mut self.maps.verdicts;
+            let mut verdicts = Wanted::new("verdict", verdicts, &tables.verdicts);
+            merge(&mut report, reconcile(&mut [&mut verdicts]));
+        }
+        report
+    }
+
+    fn apply_with(
+        &mut self,
+        cluster: &Cluster,
+        tables: &PolicyTables,
+        bridged: &BTreeMap<VerdictKey, VerdictValue>,
+        look: bool,
+    ) -> Report {
         let attached = cluster.local_endpoints.values();
         let attached = attached
             .map(|one| (one.host_ifindex, one.host_interface.clone()))
@@ -111,11 +137,14 @@ impl PolicyLoop {
         } = &tables.v6;
         let mut classes6 = Wanted::new("class-v6", &mut maps.v6.classes, classes);
         let mut cidrs6 = Wanted::new("cidr-class-v6", &mut maps.v6.cidr_classes, cidr_classes);
+        let config = BTreeMap::from([(0, maps.wanted_config)]);
+        let mut config = Wanted::new("config", &mut maps.config, &config);
         let mut attachments = Wanted::new("attachment", &mut maps.attachments, &attached);
-        let mut verdicts = Wanted::new("verdict", &mut maps.verdicts, &tables.verdicts);
+        let mut verdicts = Wanted::new("verdict", &mut maps.verdicts, bridged);
         let mut pod_netns = Wanted::new("pod-netns", &mut maps.pod_netns, &tables.pod_netns);
         let mut pods = Wanted::new("pod", &mut maps.pods, &tables.pods);
         reconcile(&mut [
+            &mut config,
             &mut attachments,
             &mut verdicts,
             &mut classes4,
@@ -198,6 +227,7 @@ fn in_force(
 
 impl PolicyMaps {
     fn begin(&mut self, look: bool) {
+        self.config.begin(look);
         self.attachments.begin(look);
         self.verdicts.begin(look);
         self.v4.begin(look);

@@ -126,3 +126,10 @@ async fn wait(
         () = tokio::time::sleep_until(next.into()) => Some(Pass { changed: false, look: true }),
     }
 }
+
+/// Adds what a further step of the same pass did.
+pub(super) fn merge(into: &mut Report, from: Report) {
+    into.puts += from.puts;
+    into.deletes += from.deletes;
+    into.errors.extend(from.errors);
+}

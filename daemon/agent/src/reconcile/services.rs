@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use desired::cluster::Cluster;
-use desired::services::{FamilyTables, ServiceProblem, ServiceTables, services};
+use desired::services::{ServiceProblem, ServiceTables, services};
+use ebpf_shared::hook::CGROUP_PROGRAMS;
 use ebpf_shared::service::{
     BackendKey, BackendValue, FrontendKey, FrontendValue, SlotKey, SlotValue,
 };
@@ -28,10 +29,19 @@ pub struct FamilyMaps<A: Ord + Clone> {
     pub frontends: Map<FrontendKey<A>, FrontendValue>,
 }
 
+/// Everything that the services loop keeps.
+pub struct ServiceMaps {
+    /// IPv4.
+    pub v4: FamilyMaps<V4>,
+    /// IPv6.
+    pub v6: FamilyMaps<V6>,
+    /// The socket programs by name; they come last, when there is something to look up.
+    pub sockets: Map<String, ()>,
+}
+
 /// The loop that keeps the service maps.
 pub struct ServicesLoop {
-    v4: FamilyMaps<V4>,
-    v6: FamilyMaps<V6>,
+    maps: ServiceMaps,
     tables: watch::Sender<Arc<ServiceTables>>,
     problems: Vec<ServiceProblem>,
 }
@@ -39,19 +49,38 @@ pub struct ServicesLoop {
 // === impl ServicesLoop ===
 
 impl ServicesLoop {
-    /// Keeps `v4` and `v6`; tells `tables` what was last computed.
+    /// Keeps `maps`; tells `tables` what was last computed.
     #[must_use]
-    pub fn new(
-        v4: FamilyMaps<V4>,
-        v6: FamilyMaps<V6>,
-        tables: watch::Sender<Arc<ServiceTables>>,
-    ) -> Self {
+    pub fn new(maps: ServiceMaps, tables: watch::Sender<Arc<ServiceTables>>) -> Self {
         Self {
-            v4,
-            v6,
+            maps,
             tables,
             problems: Vec::new(),
         }
+    }
+
+    fn apply(&mut self, tables: &ServiceTables, look: bool) -> Report {
+        let ServiceMaps { v4, v6, sockets } = &mut self.maps;
+        v4.begin(look);
+        v6.begin(look);
+        sockets.begin(look);
+        let programs = CGROUP_PROGRAMS.map(|name| (name.to_owned(), ())).into();
+        let mut backends4 = Wanted::new("backend-v4", &mut v4.backends, &tables.v4.backends);
+        let mut slots4 = Wanted::new("slot-v4", &mut v4.slots, &tables.v4.slots);
+        let mut frontends4 = Wanted::new("frontend-v4", &mut v4.frontends, &tables.v4.frontends);
+        let mut backends6 = Wanted::new("backend-v6", &mut v6.backends, &tables.v6.backends);
+        let mut slots6 = Wanted::new("slot-v6", &mut v6.slots, &tables.v6.slots);
+        let mut frontends6 = Wanted::new("frontend-v6", &mut v6.frontends, &tables.v6.frontends);
+        let mut sockets = Wanted::new("socket-program", sockets, &programs);
+        reconcile(&mut [
+            &mut backends4,
+            &mut slots4,
+            &mut frontends4,
+            &mut backends6,
+            &mut slots6,
+            &mut frontends6,
+            &mut sockets,
+        ])
     }
 }
 
@@ -68,32 +97,7 @@ impl Reconciler for ServicesLoop {
             }
             self.problems.clone_from(&tables.problems);
         }
-        self.v4.begin(pass.look);
-        self.v6.begin(pass.look);
-        let FamilyTables {
-            backends,
-            slots,
-            frontends,
-        } = &tables.v4;
-        let mut backends4 = Wanted::new("backend-v4", &mut self.v4.backends, backends);
-        let mut slots4 = Wanted::new("slot-v4", &mut self.v4.slots, slots);
-        let mut frontends4 = Wanted::new("frontend-v4", &mut self.v4.frontends, frontends);
-        let FamilyTables {
-            backends,
-            slots,
-            frontends,
-        } = &tables.v6;
-        let mut backends6 = Wanted::new("backend-v6", &mut self.v6.backends, backends);
-        let mut slots6 = Wanted::new("slot-v6", &mut self.v6.slots, slots);
-        let mut frontends6 = Wanted::new("frontend-v6", &mut self.v6.frontends, frontends);
-        let report = reconcile(&mut [
-            &mut backends4,
-            &mut slots4,
-            &mut frontends4,
-            &mut backends6,
-            &mut slots6,
-            &mut frontends6,
-        ]);
+        let report = self.apply(&tables, pass.look);
         self.tables.send_replace(tables);
         report
     }
