@@ -201,7 +201,7 @@ fn kubectl(world: &World) -> Result<Verdict> {
         again.lines().all(|line| line.ends_with("unchanged")),
         "{again}"
     );
-    run(&["delete", "-f", &examples, "--wait=true", "--timeout=60s"])?;
+    run(&["delete", "namespace", "shop", "--timeout=60s"])?;
     Ok(Verdict::Passed)
 }
 

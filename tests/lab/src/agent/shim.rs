@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{read_json, write_json};
 use crate::enter::Place;
-use crate::namespace::{bind, none, tmpfs};
+use crate::namespace::{bind, none, on_thread, tmpfs};
 use crate::process::Process;
 
 /// Everything needed to run a container, in `spec.json` of the run's folder.
@@ -70,17 +70,20 @@ pub fn shim(dir: &Path) -> Result<i32> {
         .open(dir.join(LOG_FILE))
         .context("open the container's log")?;
     let log = Arc::new(Mutex::new(log));
-    // The next child, and all of its children, live in a pid namespace of their own.
-    unshare(CloneFlags::CLONE_NEWPID).context("create a pid namespace")?;
     let agent = std::env::current_exe().context("find the running executable")?;
-    let mut child = Command::new(agent)
-        .arg("init")
-        .arg(dir.join(SPEC_FILE))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("start the container")?;
+    // The child and all of its children live in a pid namespace of their own; a thread that has left its
+    // own one for that cannot start threads any more.
+    let mut child = on_thread(|| {
+        unshare(CloneFlags::CLONE_NEWPID).context("create a pid namespace")?;
+        Command::new(&agent)
+            .arg("init")
+            .arg(dir.join(SPEC_FILE))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("start the container")
+    })?;
     let pid = i32::try_from(child.id()).context("pid out of range")?;
     // A program that ends at once is no failure of ours; only its exit code counts then.
     if let Ok(process) = Process::of(pid) {

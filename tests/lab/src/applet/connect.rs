@@ -38,6 +38,9 @@ pub struct Connect {
     /// Time for one attempt, in milliseconds.
     #[arg(long, default_value_t = 1000)]
     pub timeout_ms: u64,
+    /// End at the first failure.
+    #[arg(long)]
+    pub fail_fast: bool,
     /// Address and port.
     pub target: SocketAddr,
 }
@@ -72,6 +75,9 @@ impl Connect {
                     let (kind, code) = classify(&error);
                     first_failure.get_or_insert(code);
                     *report.failures.entry(kind).or_default() += 1;
+                    if self.fail_fast {
+                        break;
+                    }
                 }
             }
         }

@@ -78,6 +78,7 @@ fn serve(options: Options) -> Result<i32> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(false)
         .init();
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(agent::run(options))?;

@@ -53,13 +53,16 @@ async fn attempt(world: &World, ask: &Ask, target: SocketAddr, expect: &Expect) 
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
     };
-    let args = [
+    let mut args = vec![
         "connect".to_owned(),
         format!("--protocol={protocol}"),
         format!("--count={}", ask.count),
         format!("--timeout-ms={patience}"),
         target.to_string(),
     ];
+    if matches!(expect, Expect::Answered(..)) {
+        args.push("--fail-fast".to_owned());
+    }
     let output = world
         .applet(ask.from, &args)
         .await?
