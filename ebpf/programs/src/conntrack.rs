@@ -97,8 +97,11 @@ pub fn refresh(key: &CtKey<V4>, found: &Found, direction: u8, tcp_flags: u8, now
 }
 
 /// Moves an entry between the tables after its flags changed, together with the frontend's entry.
-#[inline(always)]
-fn transfer(key: &CtKey<V4>, found: &Found, flags: u8) {
+///
+/// Not inlined: callers need the stack. Returns a number because the verifier wants a defined result
+/// register.
+#[inline(never)]
+fn transfer(key: &CtKey<V4>, found: &Found, flags: u8) -> u32 {
     // SAFETY: a map value found in this program run.
     let value = unsafe { *found.value };
     relocate(key, &value, flags, found.established);
@@ -118,6 +121,7 @@ fn transfer(key: &CtKey<V4>, found: &Found, flags: u8) {
             }
         }
     }
+    u32::from(flags)
 }
 
 /// Gives an entry new flags and puts it where they say.

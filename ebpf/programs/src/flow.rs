@@ -1,6 +1,5 @@
 //! One flow of one pod: known or new, judged by policy, tracked.
 
-use aya_ebpf::programs::TcContext;
 use ebpf_shared::{
     V4,
     conntrack::{
@@ -12,19 +11,18 @@ use ebpf_shared::{
 
 use crate::{
     conntrack::{self, Found},
-    events,
     maps::towline_pod,
     outcome::Denial,
     packet::Packet,
-    policy,
+    policy::{self, Allowed},
     service::Target,
 };
 
 /// The pod behind a device.
 #[inline(always)]
-pub fn pod(ifindex: u32) -> Option<PodValue> {
-    // SAFETY: copied at once.
-    unsafe { towline_pod.get(PodKey { ifindex }) }.copied()
+pub fn pod(ifindex: u32) -> Option<&'static PodValue> {
+    // SAFETY: user space replaces whole values; a reader keeps the old one for its RCU section.
+    unsafe { towline_pod.get(PodKey { ifindex }) }
 }
 
 /// Whether the packet opens a TCP connection.
@@ -35,11 +33,22 @@ pub fn opens(packet: &Packet) -> bool {
 
 /// A packet that arrives in or leaves a pod, with what is needed to track it.
 pub struct Passage<'a> {
-    pub ctx: &'a TcContext,
     pub pod: &'a PodValue,
     pub packet: &'a Packet,
     pub direction: u8,
     pub now: u64,
+}
+
+/// What is known about a flow and is to be done about it.
+struct Standing {
+    /// Direction in which the flow was opened: the one whose policy counts.
+    opener: u8,
+    /// Its entry, unless it is a new flow.
+    entry: Option<Found>,
+    /// Policy must be asked.
+    judge: bool,
+    /// The packet passes without touching the entry.
+    aside: bool,
 }
 
 /// Tracks the flow `key`; `service` is the translation of a flow that the pod opens to a frontend.
@@ -51,33 +60,33 @@ pub fn track(
     key: &CtKey<V4>,
     service: Option<&Target>,
 ) -> Result<Option<(V4, [u8; 2])>, Denial> {
-    let Some(found) = conntrack::find(key) else {
-        return open(passage, key, service).map(|()| None);
-    };
-    // SAFETY: a map value found in this program run.
-    let known = unsafe { *found.value };
-    let opener = if known.flags & CT_FROM_REMOTE != 0 {
-        INGRESS
-    } else {
-        EGRESS
-    };
-    if opens(passage.packet) && (known.flags & CT_CLOSED != 0 || opener != passage.direction) {
-        if known.flags & CT_CLOSED != 0 || passage.direction == EGRESS {
-            return open(passage, key, service).map(|()| None);
+    let standing = standing(passage, key, service);
+    let mut allowed = Allowed { rule: 0 };
+    if standing.judge {
+        match policy::judge(passage.pod, key, standing.opener) {
+            Ok(verdict) => allowed = verdict,
+            Err(denial) => {
+                if standing.entry.is_some() {
+                    conntrack::forget(key);
+                }
+                return Err(denial);
+            }
         }
-        // Somebody dials the pod with the tuple of a live flow of its own: policy decides, and the
-        // flow stays what it is.
-        policy::judge(passage.pod, key, INGRESS)?;
+    }
+    if standing.aside {
         return Ok(None);
     }
-    if known.kind != CT_PLAIN && known.kind != CT_TRANSLATED {
-        // The node answers for a frontend (a rejection): a reply by construction.
-        return Ok(None);
+    let Some(found) = standing.entry else {
+        return open(passage, key, service, allowed).map(|()| None);
+    };
+    // SAFETY: a map value found in this program run; single fields are read and stored.
+    let known = unsafe { &mut *found.value };
+    if standing.judge {
+        known.revision = passage.pod.revision;
+        known.rule = allowed.rule;
     }
-    if !same_service(&known, passage.packet, service) {
-        return open(passage, key, service).map(|()| None);
-    }
-    recheck(passage, key, &found, &known, opener)?;
+    let reply = passage.direction == INGRESS && known.kind == CT_TRANSLATED;
+    let frontend = reply.then_some((known.nat_addr, known.nat_port));
     conntrack::refresh(
         key,
         &found,
@@ -85,8 +94,58 @@ pub fn track(
         passage.packet.tcp_flags,
         passage.now,
     );
-    let reply = passage.direction == INGRESS && known.kind == CT_TRANSLATED;
-    Ok(reply.then_some((known.nat_addr, known.nat_port)))
+    Ok(frontend)
+}
+
+/// Looks the flow up and decides whether it goes on, begins, or passes aside.
+#[inline(always)]
+fn standing(passage: &Passage<'_>, key: &CtKey<V4>, service: Option<&Target>) -> Standing {
+    let new = Standing {
+        opener: passage.direction,
+        entry: None,
+        judge: true,
+        aside: false,
+    };
+    let Some(found) = conntrack::find(key) else {
+        return new;
+    };
+    // SAFETY: a map value found in this program run.
+    let known = unsafe { &*found.value };
+    let opens = opens(passage.packet);
+    let opener = if known.flags & CT_FROM_REMOTE != 0 {
+        INGRESS
+    } else {
+        EGRESS
+    };
+    if opens && known.flags & CT_CLOSED != 0 {
+        return new;
+    }
+    if opens && opener != passage.direction {
+        // Somebody dials the pod with the tuple of a live flow of its own: policy decides, and the
+        // flow stays what it is.
+        return Standing {
+            aside: passage.direction == INGRESS,
+            ..new
+        };
+    }
+    if known.kind != CT_PLAIN && known.kind != CT_TRANSLATED {
+        // The node answers for a frontend (a rejection): a reply by construction.
+        return Standing {
+            judge: false,
+            aside: true,
+            ..new
+        };
+    }
+    if !same_service(known, passage.packet, service) {
+        return new;
+    }
+    let judge = opens || known.revision != passage.pod.revision;
+    Standing {
+        opener,
+        entry: Some(found),
+        judge,
+        aside: false,
+    }
 }
 
 /// Whether a flow through a frontend continues the translation that its main entry records.
@@ -98,45 +157,20 @@ fn same_service(known: &CtValue<V4>, packet: &Packet, service: Option<&Target>) 
             && known.nat_port == packet.dst_port)
 }
 
-/// Judges a known flow again if the pod's policy changed or the packet opens it anew.
-#[inline(always)]
-fn recheck(
+/// Records a new flow that policy allowed. Not inlined: callers need the stack.
+#[inline(never)]
+fn open(
     passage: &Passage<'_>,
     key: &CtKey<V4>,
-    found: &Found,
-    known: &CtValue<V4>,
-    opener: u8,
+    service: Option<&Target>,
+    allowed: Allowed,
 ) -> Result<(), Denial> {
-    if known.revision == passage.pod.revision && !opens(passage.packet) {
-        return Ok(());
-    }
-    match policy::judge(passage.pod, key, opener) {
-        Ok(allowed) => {
-            // SAFETY: a map value found in this program run; single fields are stored.
-            unsafe {
-                (*found.value).revision = passage.pod.revision;
-                (*found.value).rule = allowed.rule;
-            }
-            Ok(())
-        }
-        Err(denial) => {
-            conntrack::forget(key);
-            Err(denial)
-        }
-    }
-}
-
-/// Judges and records a new flow.
-#[inline(always)]
-fn open(passage: &Passage<'_>, key: &CtKey<V4>, service: Option<&Target>) -> Result<(), Denial> {
     let Passage {
-        ctx,
         pod,
         packet,
         direction,
         now,
     } = *passage;
-    let allowed = policy::judge(pod, key, direction)?;
     let mut value = conntrack::fresh(CT_PLAIN, direction, packet.tcp_flags, now);
     value.revision = pod.revision;
     value.rule = allowed.rule;
@@ -156,6 +190,5 @@ fn open(passage: &Passage<'_>, key: &CtKey<V4>, service: Option<&Target>) -> Res
         (value.nat_addr, value.nat_port) = (packet.dst, packet.dst_port);
     }
     conntrack::create(key, &value).map_err(failed)?;
-    events::allowed(ctx, packet, key.zone, pod.policy_set, allowed, direction);
     Ok(())
 }

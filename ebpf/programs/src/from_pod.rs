@@ -46,9 +46,9 @@ pub fn run(ctx: &TcContext) -> Result<Outcome, Denial> {
         return Err(denial(Reason::SpoofedSource));
     }
     if packet.icmp_error {
-        return icmp::related(ctx, &pod, &mut packet, zone, EGRESS);
+        return icmp::related(ctx, pod, &mut packet, zone, EGRESS);
     }
-    send(ctx, &pod, &mut packet, zone)
+    send(ctx, pod, &mut packet, zone)
 }
 
 /// Sends a checked packet on its way.
@@ -67,38 +67,40 @@ fn send(
         Known::Plan(plan) => plan,
         Known::Unknown => resolve(pod, packet).map_err(denial)?,
     };
-    let passage = flow::Passage {
-        ctx,
-        pod,
-        packet,
-        direction: EGRESS,
-        now,
-    };
-    match plan {
-        Plan::Direct => {
-            flow::track(&passage, &key, None)?;
-        }
-        Plan::Translate(target) => {
-            let main = CtKey {
-                remote: target.addr,
-                remote_port: target.port,
-                ..key
-            };
-            flow::track(&passage, &main, Some(&target))?;
-            rewrite(ctx, packet, Side::Destination, target.addr, target.port).map_err(denial)?;
-        }
+    let service = match plan {
+        Plan::Direct => None,
+        Plan::Translate(target) => Some(target),
         Plan::Hairpin(target) => {
             return hairpin::open(ctx, packet, &key, &target, now).map_err(denial);
         }
-        Plan::Reject => {
-            let value = conntrack::fresh(CT_REJECTED, EGRESS, packet.tcp_flags, now);
-            conntrack::create(&key, &value).map_err(denial)?;
-            // SAFETY: the context pointer is valid while the program runs.
-            unsafe { (*packet::skb(ctx)).mark |= MARK_REJECT };
-            return Ok(Outcome::Pass(Reason::NoBackend));
-        }
+        Plan::Reject => return reject(ctx, packet, &key, now).map_err(denial),
+    };
+    let mut main = key;
+    if let Some(target) = &service {
+        (main.remote, main.remote_port) = (target.addr, target.port);
+    }
+    let direction = EGRESS;
+    let passage = flow::Passage {
+        pod,
+        packet,
+        direction,
+        now,
+    };
+    flow::track(&passage, &main, service.as_ref())?;
+    if let Some(target) = &service {
+        rewrite(ctx, packet, Side::Destination, target.addr, target.port).map_err(denial)?;
     }
     route::deliver(ctx, packet, zone, now)
+}
+
+/// Marks a packet to a frontend without backends so that the node rejects it, and lets the answer in.
+#[inline(always)]
+fn reject(ctx: &TcContext, packet: &Packet, key: &CtKey<V4>, now: u64) -> Result<Outcome, Reason> {
+    let value = conntrack::fresh(CT_REJECTED, EGRESS, packet.tcp_flags, now);
+    conntrack::create(key, &value)?;
+    // SAFETY: the context pointer is valid while the program runs.
+    unsafe { (*packet::skb(ctx)).mark |= MARK_REJECT };
+    Ok(Outcome::pass(Reason::NoBackend))
 }
 
 /// What the flow table knows.
@@ -114,7 +116,7 @@ fn known(ctx: &TcContext, packet: &mut Packet, key: &CtKey<V4>, now: u64) -> Res
         return Ok(Known::Unknown);
     };
     // SAFETY: a map value found in this program run.
-    let value = unsafe { *found.value };
+    let value = unsafe { &*found.value };
     let opens = flow::opens(packet);
     if opens && value.flags & CT_CLOSED != 0 {
         return Ok(Known::Unknown);

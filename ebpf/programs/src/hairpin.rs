@@ -51,15 +51,15 @@ pub fn forward(
     found: &Found,
     now: u64,
 ) -> Result<Outcome, Reason> {
-    // SAFETY: a map value found in this program run.
-    let value = unsafe { *found.value };
     conntrack::stamp(found, now);
+    // SAFETY: a map value found in this program run; single fields are read and stored.
+    let value = unsafe { &mut *found.value };
+    let (addr, port) = (value.nat_addr, value.nat_port);
     if packet.tcp_flags & !value.pod_tcp != 0 {
-        // SAFETY: as above; a single field is stored.
-        unsafe { (*found.value).pod_tcp |= packet.tcp_flags };
-        settle(key, &answer_key(key, value.nat_port));
+        value.pod_tcp |= packet.tcp_flags;
+        settle(key, &answer_key(key, port));
     }
-    back(ctx, packet, key.zone, value.nat_addr, value.nat_port)
+    back(ctx, packet, key.zone, addr, port)
 }
 
 /// Sends a packet of the server side back, as coming from the frontend.
@@ -71,29 +71,24 @@ pub fn answer(
     found: &Found,
     now: u64,
 ) -> Result<Outcome, Reason> {
-    // SAFETY: a map value found in this program run.
-    let value = unsafe { *found.value };
     conntrack::stamp(found, now);
+    // SAFETY: a map value found in this program run; single fields are read and stored.
+    let value = unsafe { &mut *found.value };
+    let (addr, port) = (value.nat_addr, value.nat_port);
     if packet.tcp_flags & !value.pod_tcp != 0 || value.flags & CT_REPLIED == 0 {
-        // SAFETY: as above; single fields are stored.
-        unsafe {
-            (*found.value).pod_tcp |= packet.tcp_flags;
-            (*found.value).flags |= CT_REPLIED;
-        }
+        value.pod_tcp |= packet.tcp_flags;
+        value.flags |= CT_REPLIED;
         let front = CtKey {
             pod_port: packet.dst_port,
-            remote_port: value.nat_port,
+            remote_port: port,
             ..*key
         };
         settle(&front, key);
     }
     let (pod, client_port) = (packet.src, packet.dst_port);
-    rewrite(ctx, packet, Side::Source, value.nat_addr, value.nat_port)?;
+    rewrite(ctx, packet, Side::Source, addr, port)?;
     rewrite(ctx, packet, Side::Destination, pod, client_port)?;
-    Ok(Outcome::Peer {
-        ifindex: key.zone,
-        reason: Reason::Hairpin,
-    })
+    Ok(Outcome::peer(key.zone, Reason::Hairpin))
 }
 
 /// Brings the state of both entries together and puts them where it says.
@@ -133,8 +128,5 @@ fn back(
     let (frontend, client_port) = (packet.dst, packet.src_port);
     rewrite(ctx, packet, Side::Source, frontend, client_port)?;
     rewrite(ctx, packet, Side::Destination, addr, port)?;
-    Ok(Outcome::Peer {
-        ifindex,
-        reason: Reason::Hairpin,
-    })
+    Ok(Outcome::peer(ifindex, Reason::Hairpin))
 }

@@ -37,7 +37,7 @@ pub fn related(
     direction: u8,
 ) -> Result<Outcome, Denial> {
     let denial = |reason| Denial::plain(reason, zone, direction);
-    let pass = Ok(Outcome::Pass(Reason::Forwarded));
+    let pass = Ok(Outcome::pass(Reason::Forwarded));
     let quoted = quoted(ctx, packet).ok_or(denial(Reason::Malformed))?;
     let key = flow_of(&quoted, zone, direction);
     let Some(found) = conntrack::find(&key).filter(|_| key.pod == pod.addr4) else {
@@ -60,7 +60,7 @@ pub fn related(
 /// Reads the quoted packet: its IP header and the first four bytes after it.
 #[inline(always)]
 fn quoted(ctx: &TcContext, packet: &Packet) -> Option<Quoted> {
-    let at = packet.l4 + 8;
+    let at = packet.l4() + 8;
     let wanted = at + 28;
     if ctx.data() + wanted > ctx.data_end() {
         // SAFETY: a helper call on the program's own context; a failure shows at the next access.
@@ -139,10 +139,10 @@ fn translate(
         quoted.at + quoted.ip.header_len + port_at,
         value.nat_port,
     )?;
-    let sum = read::<2>(ctx, packet.l4 + 2)?;
+    let sum = read::<2>(ctx, packet.l4() + 2)?;
     write(
         ctx,
-        packet.l4 + 2,
+        packet.l4() + 2,
         checksum::replace2(sum, far_port, value.nat_port),
     )?;
     if outer == far {

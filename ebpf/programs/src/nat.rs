@@ -63,7 +63,7 @@ fn transport(
     } else {
         0
     };
-    let place = (packet.l4 + offset) as u32;
+    let place = (packet.l4() + offset) as u32;
     let (from, to) = (u32::from_ne_bytes(addr.0), u32::from_ne_bytes(addr.1));
     let mut failed = replace(
         ctx,
@@ -76,9 +76,9 @@ fn transport(
         let (from, to) = (u16::from_ne_bytes(port.0), u16::from_ne_bytes(port.1));
         failed |= replace(ctx, place, from.into(), to.into(), mangled | 2);
         let at = if side == Side::Source {
-            packet.l4
+            packet.l4()
         } else {
-            packet.l4 + 2
+            packet.l4() + 2
         };
         write(ctx, at, port.1).ok_or(Reason::RewriteFailed)?;
     }

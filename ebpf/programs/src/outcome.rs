@@ -2,13 +2,29 @@
 
 use ebpf_shared::reason::Reason;
 
-/// Where a packet that is not dropped goes.
+/// Where a packet that is not dropped goes. A struct without variants: the verifier refuses copies of
+/// the undefined bytes that an enum's smaller variants have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// On to the node's stack, or into the pod; counted under this reason.
-    Pass(Reason),
+pub struct Outcome {
+    /// What it is counted under.
+    pub reason: Reason,
+    /// Host-side device of the pod that it goes directly into; 0 for the node's stack, or into the pod
+    /// at hand.
+    pub peer: u32,
+}
+
+impl Outcome {
+    /// On to the node's stack, or into the pod.
+    #[inline(always)]
+    pub const fn pass(reason: Reason) -> Self {
+        Self { reason, peer: 0 }
+    }
+
     /// Directly into the pod whose host-side device has this index.
-    Peer { ifindex: u32, reason: Reason },
+    #[inline(always)]
+    pub const fn peer(peer: u32, reason: Reason) -> Self {
+        Self { reason, peer }
+    }
 }
 
 /// Why a packet is dropped, with what policy knew about it.

@@ -24,8 +24,16 @@ pub struct Packet {
     pub later_fragment: bool,
     /// An ICMP error: `src_port` and `dst_port` mean nothing.
     pub icmp_error: bool,
+    /// See [`Packet::l4`]. A byte, so that the verifier sees its bound wherever it is loaded from.
+    offset: u8,
+}
+
+impl Packet {
     /// Offset of the transport header in the frame.
-    pub l4: usize,
+    #[inline(always)]
+    pub fn l4(&self) -> usize {
+        usize::from(self.offset)
+    }
 }
 
 /// The `__sk_buff` of the context.
@@ -104,7 +112,7 @@ pub fn parse(ctx: &TcContext, zone: u32, direction: u8) -> Result<Packet, Reason
         tcp_flags: 0,
         later_fragment: ip.later_fragment,
         icmp_error: false,
-        l4: ETH_LEN + ip.header_len,
+        offset: (ETH_LEN + ip.header_len) as u8,
     };
     if ip.later_fragment {
         let ports = fragment::recall(&packet, ip.id, zone, direction).ok_or(Reason::Fragment)?;
@@ -122,7 +130,7 @@ pub fn parse(ctx: &TcContext, zone: u32, direction: u8) -> Result<Packet, Reason
 /// Reads ports, TCP flags and the kind of an ICMP message.
 #[inline(always)]
 fn transport(ctx: &TcContext, packet: &mut Packet, direction: u8) -> Option<()> {
-    let l4 = packet.l4;
+    let l4 = packet.l4();
     if has_ports(packet.proto) {
         if ctx.data() + l4 + 20 > ctx.data_end() {
             let wanted = l4 as u32 + if packet.proto == protocol::TCP { 20 } else { 8 };

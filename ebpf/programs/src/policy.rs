@@ -12,6 +12,7 @@ use ebpf_shared::{
 };
 
 use crate::{
+    events,
     header::has_ports,
     maps::{towline_cidr_class_v4, towline_class_v4, towline_verdict},
     outcome::Denial,
@@ -20,7 +21,6 @@ use crate::{
 /// A flow that policy lets through.
 #[derive(Clone, Copy)]
 pub struct Allowed {
-    pub class: u32,
     /// 0 when the pod is not isolated in this direction.
     pub rule: u32,
 }
@@ -37,6 +37,16 @@ fn class_of(addr: V4) -> u32 {
         .map_or(CLASS_WORLD, |value| value.class)
 }
 
+/// What [`towline_judge`] is asked, and its answer.
+#[repr(C)]
+pub struct Question {
+    key: CtKey<V4>,
+    policy_set: u32,
+    direction: u32,
+    class: u32,
+    rule: u32,
+}
+
 /// Judges the flow `key`, opened in `direction`, by the policy of its pod.
 #[inline(always)]
 pub fn judge(pod: &PodValue, key: &CtKey<V4>, direction: u8) -> Result<Allowed, Denial> {
@@ -46,45 +56,91 @@ pub fn judge(pod: &PodValue, key: &CtKey<V4>, direction: u8) -> Result<Allowed, 
         EGRESS_ISOLATED
     };
     if pod.flags & isolated == 0 {
-        return Ok(Allowed { class: 0, rule: 0 });
+        return Ok(Allowed { rule: 0 });
     }
-    let class = class_of(key.remote);
-    if direction == INGRESS && class == CLASS_NODE {
-        return Ok(Allowed { class, rule: 0 });
-    }
-    let port = if !has_ports(key.proto) {
-        0
-    } else if direction == EGRESS {
-        u16::from_be_bytes(key.remote_port)
-    } else {
-        u16::from_be_bytes(key.pod_port)
+    let (policy_set, direction32) = (pod.policy_set, u32::from(direction));
+    let mut question = Question {
+        key: *key,
+        policy_set,
+        direction: direction32,
+        class: 0,
+        rule: 0,
     };
+    let answer = towline_judge(&raw mut question);
+    let (class, rule) = (question.class, question.rule);
+    if answer == 0 {
+        return Ok(Allowed { rule });
+    }
+    let denied = answer == Reason::PolicyDenied as u32;
+    let reason = if denied {
+        Reason::PolicyDenied
+    } else {
+        Reason::PolicyNoMatch
+    };
+    Err(Denial {
+        reason,
+        zone: key.zone,
+        policy_set,
+        class,
+        rule,
+        direction,
+    })
+}
+
+/// Looks the verdict up: 0 allows, otherwise the code of a reason.
+///
+/// A global function: the verifier looks at it once and for all, not once for every way that leads
+/// here, which would exceed its limits.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn towline_judge(question: *mut Question) -> u32 {
+    let no_match = Reason::PolicyNoMatch as u32;
+    // SAFETY: the verifier checks every caller's pointer, and this for null.
+    let Some(question) = (unsafe { question.as_mut() }) else {
+        return no_match;
+    };
+    let key = &question.key;
+    let direction = question.direction as u8;
+    let class = class_of(key.remote);
+    let port = if direction == EGRESS {
+        key.remote_port
+    } else {
+        key.pod_port
+    };
+    let port = if has_ports(key.proto) {
+        u16::from_be_bytes(port)
+    } else {
+        0
+    };
+    question.class = class;
+    if direction == INGRESS && class == CLASS_NODE {
+        return 0;
+    }
     let wanted = VerdictKey {
-        policy_set: pod.policy_set,
+        policy_set: question.policy_set,
         class,
         direction,
         pad: [0; 3],
     };
-    let mut denial = Denial {
-        reason: Reason::PolicyNoMatch,
-        zone: key.zone,
-        policy_set: pod.policy_set,
-        class,
-        rule: 0,
-        direction,
-    };
     // SAFETY: user space replaces whole values; a reader keeps the old one for its RCU section.
-    let found = unsafe { towline_verdict.get(wanted) };
-    match found.and_then(|value| find_interval(value, key.proto, port)) {
-        Some(interval) if interval.verdict == VERDICT_ALLOW => Ok(Allowed {
-            class,
-            rule: interval.rule,
-        }),
+    let Some(value) = (unsafe { towline_verdict.get(wanted) }) else {
+        return no_match;
+    };
+    match find_interval(value, question.key.proto, port) {
         Some(interval) => {
-            denial.reason = Reason::PolicyDenied;
-            denial.rule = interval.rule;
-            Err(denial)
+            question.rule = interval.rule;
+            if interval.verdict != VERDICT_ALLOW {
+                return Reason::PolicyDenied as u32;
+            }
+            events::allowed(
+                &question.key,
+                question.policy_set,
+                class,
+                interval.rule,
+                direction,
+            );
+            0
         }
-        None => Err(denial),
+        None => no_match,
     }
 }

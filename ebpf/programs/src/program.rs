@@ -55,14 +55,13 @@ pub fn towline_getpeername4(ctx: SockAddrContext) -> i32 {
 #[inline(always)]
 fn conclude(ctx: &TcContext, result: &Result<Outcome, Denial>, direction: u8) -> i32 {
     match result {
-        Ok(Outcome::Pass(reason)) => {
-            events::count(*reason, direction, ctx.len());
-            TC_ACT_UNSPEC
-        }
-        Ok(Outcome::Peer { ifindex, reason }) => {
-            events::count(*reason, direction, ctx.len());
+        Ok(outcome) => {
+            events::count(outcome.reason, direction, ctx.len());
+            if outcome.peer == 0 {
+                return TC_ACT_UNSPEC;
+            }
             // SAFETY: a helper call with plain numbers.
-            unsafe { bpf_redirect_peer(*ifindex, 0) as i32 }
+            unsafe { bpf_redirect_peer(outcome.peer, 0) as i32 }
         }
         Err(denial) => {
             events::count(denial.reason, direction, ctx.len());

@@ -19,7 +19,7 @@ pub fn deliver(
     zone: u32,
     now: u64,
 ) -> Result<Outcome, Denial> {
-    let stack = Ok(Outcome::Pass(Reason::Forwarded));
+    let stack = Ok(Outcome::pass(Reason::Forwarded));
     if config().is_none_or(|c| c.flags & CONFIG_LOCAL_REDIRECT == 0) {
         return stack;
     }
@@ -31,11 +31,8 @@ pub fn deliver(
     let ifindex = local.ifindex;
     match flow::pod(ifindex) {
         Some(pod) if pod.addr4 == packet.dst && ifindex != zone => {
-            to_pod::arrive(ctx, &pod, packet, ifindex, now)?;
-            Ok(Outcome::Peer {
-                ifindex,
-                reason: Reason::RedirectedLocal,
-            })
+            to_pod::arrive(ctx, pod, packet, ifindex, now)?;
+            Ok(Outcome::peer(ifindex, Reason::RedirectedLocal))
         }
         // The tables are changing: the programs on the pod's own device decide.
         _ => stack,

@@ -30,10 +30,10 @@ pub fn run(ctx: &TcContext) -> Result<Outcome, Denial> {
         return Err(denial(Reason::WrongDestination));
     }
     if packet.icmp_error {
-        return icmp::related(ctx, &pod, &mut packet, zone, INGRESS);
+        return icmp::related(ctx, pod, &mut packet, zone, INGRESS);
     }
-    arrive(ctx, &pod, &mut packet, zone, conntrack::now())?;
-    Ok(Outcome::Pass(Reason::Forwarded))
+    arrive(ctx, pod, &mut packet, zone, conntrack::now())?;
+    Ok(Outcome::pass(Reason::Forwarded))
 }
 
 /// Lets a packet into the pod at `zone`, or not; replies get their frontend's address back.
@@ -47,7 +47,6 @@ pub fn arrive(
 ) -> Result<(), Denial> {
     let key = conntrack::key(packet, zone, INGRESS);
     let passage = flow::Passage {
-        ctx,
         pod,
         packet,
         direction: INGRESS,
@@ -67,9 +66,9 @@ pub fn non_ipv4(ctx: &TcContext, zone: u32, direction: u8) -> Result<Option<Outc
     let kind = packet::ether_type(ctx).ok_or(denial(Reason::Malformed))?;
     match kind {
         ETHER_IPV4 => Ok(None),
-        ETHER_ARP => Ok(Some(Outcome::Pass(Reason::Forwarded))),
+        ETHER_ARP => Ok(Some(Outcome::pass(Reason::Forwarded))),
         ETHER_IPV6 if icmp::is_neighbour_discovery(ctx) => {
-            Ok(Some(Outcome::Pass(Reason::Forwarded)))
+            Ok(Some(Outcome::pass(Reason::Forwarded)))
         }
         ETHER_IPV6 => Err(denial(Reason::UnknownFamily)),
         _ => Err(denial(Reason::UnknownEtherType)),

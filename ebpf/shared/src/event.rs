@@ -16,7 +16,7 @@ pub struct Event {
     pub time_ns: u64,
     /// Host-side device index of the pod.
     pub ifindex: u32,
-    /// Packet length in bytes.
+    /// Packet length in bytes; 0 for a verdict, which is about a flow.
     pub len: u32,
     /// Policy set of the pod, 0 when it has none.
     pub policy_set: u32,
