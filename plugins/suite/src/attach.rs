@@ -234,14 +234,19 @@ pub fn default_route(ip: IpAddr) -> IpNetwork {
     IpNetwork::new(any, 0).unwrap_or_else(|_| IpNetwork::from(any))
 }
 
-/// Removes the pod's interface from whichever side it can be seen. What is gone is no error.
+/// Removes the pod's interface from whichever side it can be seen. What is gone is no error, and
+/// what has the name but not the address of the host's end is somebody else's.
 ///
 /// # Errors
 /// When the kernel refuses to remove what is there.
 pub fn detach(request: &Request<'_>) -> Result<(), Error> {
     let failed = |error: hostnet::Error| pod::kernel(&error);
     let mut host = Netlink::open().map_err(failed)?;
-    host.delete_link(&host_name(request)?).map_err(failed)?;
+    let (name, mac) = (host_name(request)?, identity(request).host_mac());
+    let link = host.link(&name).map_err(failed)?;
+    if link.is_some_and(|link| link.mac == Some(mac)) {
+        host.delete_link(&name).map_err(failed)?;
+    }
     if let Some(netns) = pod::open_if_there(request) {
         let mut inside = Netlink::open_in(&netns).map_err(failed)?;
         inside.delete_link(&pod::ifname(request)?).map_err(failed)?;

@@ -195,6 +195,27 @@ fn del_frees_everything_although_the_namespace_is_gone() {
 }
 
 #[test]
+fn another_link_of_the_same_name_is_left_alone() {
+    node(|node| {
+        let config = config(node, "ptp");
+        let pod = node.pod("c1");
+        node.attachment("ptp", "ADD", &config, &pod).result();
+        let name = node.links().remove(0);
+        node.attachment("ptp", "DEL", &config, &pod).ok();
+        let other = netstate::Link::new(name.parse().unwrap(), netstate::LinkKind::Bridge);
+        hostnet::Netlink::open()
+            .unwrap()
+            .create_link(&other)
+            .unwrap();
+        let (_, message) = node.attachment("ptp", "ADD", &config, &pod).error();
+        assert_eq!(message, format!("create link {name}: File exists"));
+        node.attachment("ptp", "DEL", &config, &pod).ok();
+        assert_eq!(node.links(), [name]);
+        assert_eq!(node.reservations("net"), [""; 0]);
+    });
+}
+
+#[test]
 fn a_failed_add_leaves_nothing() {
     node(|node| {
         for plugin in ["ptp", "bridge"] {
