@@ -1,10 +1,13 @@
 //! A world of its own for each test: mount and network namespace of the test's thread (gone with the
 //! thread, whatever happens), a BPF file system in it, and the data path loaded with small maps.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod frame;
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use aya::programs::{TestRun, TestRunOptions};
 use ebpf_shared::{
@@ -63,6 +66,18 @@ pub fn run(line: &str) {
     );
 }
 
+/// Mounts a BPF file system that is gone with the test's thread.
+pub fn mount_bpffs(path: &Path) {
+    mount(
+        Some("bpf"),
+        path,
+        Some("bpf"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .unwrap();
+}
+
 pub fn options(bpf_root: PathBuf) -> Options {
     let small = [
         name::CT_NEW_V4,
@@ -90,14 +105,7 @@ impl World {
     pub fn new() -> Self {
         isolate();
         let directory = tempfile::tempdir().unwrap();
-        mount(
-            Some("bpf"),
-            directory.path(),
-            Some("bpf"),
-            MsFlags::empty(),
-            None::<&str>,
-        )
-        .unwrap();
+        mount_bpffs(directory.path());
         let options = options(directory.path().join("towline"));
         let datapath = Datapath::load(&options).unwrap_or_else(|e| panic!("{e}"));
         let flags = CONFIG_SERVICES | CONFIG_LOCAL_REDIRECT;
