@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::net::IpAddr;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -29,8 +30,14 @@ const SLACK: usize = 2;
 /// Below this many lines a log is never written anew.
 const FEW: usize = 64;
 
-/// The reservations by address.
-pub type Entries = BTreeMap<IpAddr, Owner>;
+/// The reservations by address, with their owners' text in one piece: thousands of small strings
+/// would cost more than reading the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entries {
+    text: String,
+    /// Where in `text` the owner stands, as `container CR interface`.
+    places: BTreeMap<IpAddr, Range<usize>>,
+}
 
 /// A change since the index was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +70,51 @@ pub struct Found {
     pub lines: usize,
 }
 
+// === impl Entries ===
+
+impl Entries {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Whether `ip` is among them.
+    #[must_use]
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        self.places.contains_key(&ip)
+    }
+
+    /// Address, container and interface of each, in order of addresses.
+    pub fn iter(&self) -> impl Iterator<Item = (IpAddr, &str, &str)> {
+        self.places.iter().map(|(ip, place)| {
+            let owner = &self.text[place.clone()];
+            let (container_id, ifname) = owner.split_once('\r').unwrap_or((owner, ""));
+            (*ip, container_id, ifname)
+        })
+    }
+
+    /// Adds a reservation, in place of the one that `ip` had.
+    pub fn insert(&mut self, ip: IpAddr, owner: &Owner) {
+        let start = self.text.len();
+        self.text.push_str(&owner.container_id);
+        self.text.push('\r');
+        self.text.push_str(&owner.ifname);
+        self.places.insert(ip, start..self.text.len());
+    }
+
+    /// Removes a reservation; whether there was one is returned.
+    pub fn remove(&mut self, ip: IpAddr) -> bool {
+        self.places.remove(&ip).is_some()
+    }
+}
+
 /// Reads the index of `folder`; `None` when there is none, it is unreadable, or the folder has been
 /// changed since.
 #[must_use]
@@ -76,30 +128,29 @@ pub fn read(folder: &Path) -> Option<Found> {
     if head != header(stamp_of(&File::open(folder).ok()?).ok()?, log.len()) {
         return None;
     }
-    let mut entries = Entries::new();
-    let mut lines = 0;
+    let mut places = BTreeMap::new();
+    let (mut lines, mut start) = (0, head.len() + 1);
     for line in log.split_inclusive('\n') {
-        replay(line.strip_suffix('\n')?, &mut entries)?;
+        replay(line.strip_suffix('\n')?, start, &mut places)?;
+        start += line.len();
         lines += 1;
     }
-    Some(Found { entries, lines })
+    Some(Found {
+        entries: Entries { text, places },
+        lines,
+    })
 }
 
-fn replay(line: &str, entries: &mut Entries) -> Option<()> {
+/// One line of the log, which begins at `start` of the text.
+fn replay(line: &str, start: usize, places: &mut BTreeMap<IpAddr, Range<usize>>) -> Option<()> {
     if let Some(ip) = line.strip_prefix('-') {
-        entries.remove(&ip.parse().ok()?)?;
+        places.remove(&ip.parse().ok()?)?;
         return Some(());
     }
-    let mut words = line.strip_prefix('+')?.split('\r');
-    let ip = words.next()?.parse().ok()?;
-    let (container_id, ifname) = (words.next()?.to_owned(), words.next()?.to_owned());
-    entries.insert(
-        ip,
-        Owner {
-            container_id,
-            ifname,
-        },
-    );
+    let (ip, owner) = line.strip_prefix('+')?.split_once('\r')?;
+    owner.split_once('\r')?;
+    let end = start + line.len();
+    places.insert(ip.parse().ok()?, end - owner.len()..end);
     Some(())
 }
 
@@ -135,8 +186,10 @@ pub fn write(
                 .truncate(true)
                 .mode(0o600)
                 .open(&path)?;
-            let added = |(ip, owner): (&IpAddr, &Owner)| line(&Change::Added(*ip, owner.clone()));
-            let log: String = entries.iter().map(added).collect();
+            let log: String = entries
+                .iter()
+                .map(|(ip, id, ifname)| added(ip, id, ifname))
+                .collect();
             let text = format!("{}\n{log}", header(NEVER, 0));
             file.write_all_at(text.as_bytes(), 0)?;
             (file, log.len())
@@ -148,9 +201,13 @@ pub fn write(
 
 fn line(change: &Change) -> String {
     match change {
-        Change::Added(ip, owner) => format!("+{ip}\r{}\r{}\n", owner.container_id, owner.ifname),
+        Change::Added(ip, owner) => added(*ip, &owner.container_id, &owner.ifname),
         Change::Removed(ip) => format!("-{ip}\n"),
     }
+}
+
+fn added(ip: IpAddr, container_id: &str, ifname: &str) -> String {
+    format!("+{ip}\r{container_id}\r{ifname}\n")
 }
 
 /// Of one length for every time and length, so that it can be overwritten.

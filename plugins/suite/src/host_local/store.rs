@@ -57,12 +57,11 @@ impl Owner {
     fn text(&self) -> String {
         format!("{}\r\n{}", self.container_id, self.ifname)
     }
+}
 
-    /// Whether the file's owner `held` is this one; a file of an old version names only containers.
-    fn holds(&self, held: &Self) -> bool {
-        self.container_id == held.container_id
-            && (held.ifname == self.ifname || held.ifname.is_empty())
-    }
+/// Whether a reservation's owner is this attachment; files of old versions name only containers.
+fn is_of((container_id, ifname): (&str, &str), held: (&str, &str)) -> bool {
+    container_id == held.0 && (held.1 == ifname || held.1.is_empty())
 }
 
 // === impl Store ===
@@ -118,19 +117,23 @@ impl Store {
     /// Whether `ip` is reserved.
     #[must_use]
     pub fn is_reserved(&self, ip: IpAddr) -> bool {
-        self.entries.contains_key(&ip)
+        self.entries.contains(ip)
     }
 
     /// All reserved addresses, in order.
     pub fn reserved(&self) -> impl Iterator<Item = IpAddr> {
-        self.entries.keys().copied()
+        self.entries.iter().map(|(ip, _, _)| ip)
     }
 
     /// The addresses that `owner` holds.
     #[must_use]
     pub fn addresses_of(&self, owner: &Owner) -> Vec<IpAddr> {
-        let held = self.entries.iter().filter(|(_, held)| owner.holds(held));
-        held.map(|(ip, _)| *ip).collect()
+        let own = (owner.container_id.as_str(), owner.ifname.as_str());
+        let held = self
+            .entries
+            .iter()
+            .filter(|(_, id, ifname)| is_of(own, (id, ifname)));
+        held.map(|(ip, _, _)| ip).collect()
     }
 
     /// The address last given from set number `set`.
@@ -158,7 +161,7 @@ impl Store {
             .mode(0o600)
             .open(&path)
             .map_err(|error| failed("reserve", &path, &error))?;
-        self.entries.insert(ip, owner.clone());
+        self.entries.insert(ip, owner);
         self.changes.push(Change::Added(ip, owner.clone()));
         let written = file
             .write_all(owner.text().as_bytes())
@@ -194,7 +197,7 @@ impl Store {
             }
             _ => {}
         }
-        if self.entries.remove(&ip).is_some() {
+        if self.entries.remove(ip) {
             self.changes.push(Change::Removed(ip));
         }
         Ok(())
@@ -213,18 +216,16 @@ impl Store {
     /// # Errors
     /// The first failure, after everything else was tried.
     pub fn keep_only(&mut self, valid: &[Attachment]) -> Result<(), Error> {
-        let is_valid = |held: &Owner| {
-            valid.iter().any(|one| {
-                let (container_id, ifname) = (one.container_id.clone(), one.ifname.clone());
-                Owner {
-                    container_id,
-                    ifname,
-                }
-                .holds(held)
-            })
+        let is_valid = |held| {
+            valid
+                .iter()
+                .any(|one| is_of((one.container_id.as_str(), one.ifname.as_str()), held))
         };
-        let stale = self.entries.iter().filter(|(_, held)| !is_valid(held));
-        let stale: Vec<IpAddr> = stale.map(|(ip, _)| *ip).collect();
+        let stale = self
+            .entries
+            .iter()
+            .filter(|(_, id, ifname)| !is_valid((id, ifname)));
+        let stale: Vec<IpAddr> = stale.map(|(ip, _, _)| ip).collect();
         self.forget_all(&stale)
     }
 
@@ -253,7 +254,7 @@ impl Drop for Store {
 
 /// Reads all reservations from their files. What is not named by an address is something else.
 fn scan(folder: &Path) -> Result<Entries, Error> {
-    let mut entries = Entries::new();
+    let mut entries = Entries::default();
     for entry in fs::read_dir(folder).map_err(|error| failed("read", folder, &error))? {
         let name = entry
             .map_err(|error| failed("read", folder, &error))?
@@ -264,7 +265,7 @@ fn scan(folder: &Path) -> Result<Entries, Error> {
         let path = folder.join(&name);
         match fs::read(&path) {
             Ok(bytes) => {
-                entries.insert(ip, Owner::parse(&String::from_utf8_lossy(&bytes)));
+                entries.insert(ip, &Owner::parse(&String::from_utf8_lossy(&bytes)));
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(failed("read", &path, &error)),
