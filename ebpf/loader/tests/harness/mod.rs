@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod frame;
+pub mod net;
 
 use std::{
     path::{Path, PathBuf},
