@@ -71,7 +71,9 @@ async fn a_new_cluster_has_its_namespaces_accounts_and_the_kubernetes_service() 
         })
         .await;
     let service = cluster
-        .eventually("the kubernetes Service", |cluster| cluster.get("", "services", "kubernetes"))
+        .eventually("the kubernetes Service", |cluster| {
+            cluster.get("", "services", "kubernetes")
+        })
         .await;
     assert_eq!(service["spec"]["clusterIP"], "10.96.0.1");
     let slice = cluster
@@ -91,7 +93,9 @@ async fn a_deployment_is_spread_over_nodes_and_served_by_its_service() {
         cluster.add_node(name).await;
     }
     cluster.create("", "services", service()).await;
-    cluster.create("apps", "deployments", deployment("pause:1", 6)).await;
+    cluster
+        .create("apps", "deployments", deployment("pause:1", 6))
+        .await;
     cluster
         .eventually("six ready endpoints", |cluster| {
             (ready_addresses(cluster).len() == 6).then_some(())
@@ -115,14 +119,21 @@ async fn a_deployment_is_spread_over_nodes_and_served_by_its_service() {
     let status = cluster
         .eventually("the rollout is complete", |cluster| {
             let deployment = cluster.get("apps", "deployments", "web")?;
-            let reason = deployment["status"]["conditions"].as_array()?.iter().find_map(|condition| {
-                (condition["type"] == "Progressing").then(|| condition["reason"].clone())
-            })?;
+            let reason = deployment["status"]["conditions"]
+                .as_array()?
+                .iter()
+                .find_map(|condition| {
+                    (condition["type"] == "Progressing").then(|| condition["reason"].clone())
+                })?;
             (reason == "NewReplicaSetAvailable").then(|| deployment["status"].clone())
         })
         .await;
     assert_eq!(
-        [&status["replicas"], &status["updatedReplicas"], &status["availableReplicas"]],
+        [
+            &status["replicas"],
+            &status["updatedReplicas"],
+            &status["availableReplicas"]
+        ],
         [&json!(6), &json!(6), &json!(6)]
     );
     cluster.stop().await;
@@ -133,10 +144,17 @@ async fn scaling_follows_the_deployment_in_both_directions() {
     let cluster = Cluster::start().await;
     cluster.add_node("n1").await;
     cluster.create("", "services", service()).await;
-    cluster.create("apps", "deployments", deployment("pause:1", 2)).await;
+    cluster
+        .create("apps", "deployments", deployment("pause:1", 2))
+        .await;
     for replicas in [2, 5, 1, 0] {
         cluster
-            .patch("apps", "deployments", "web", json!({"spec": {"replicas": replicas}}))
+            .patch(
+                "apps",
+                "deployments",
+                "web",
+                json!({"spec": {"replicas": replicas}}),
+            )
             .await;
         cluster
             .eventually("as many endpoints as replicas", |cluster| {
@@ -160,9 +178,16 @@ async fn a_rolling_update_keeps_to_its_limits_and_ends_with_new_pods_only() {
     cluster.create("apps", "deployments", wanted).await;
     let images = |cluster: &Cluster| -> Vec<String> {
         let pods = cluster.list("", "pods");
-        let alive = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        let alive = pods
+            .iter()
+            .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
         alive
-            .map(|pod| pod["spec"]["containers"][0]["image"].as_str().unwrap().to_owned())
+            .map(|pod| {
+                pod["spec"]["containers"][0]["image"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
             .collect()
     };
     cluster
@@ -176,7 +201,10 @@ async fn a_rolling_update_keeps_to_its_limits_and_ends_with_new_pods_only() {
     cluster
         .eventually("four new pods serve", |cluster| {
             let images = images(cluster);
-            assert!(images.len() <= 5, "more pods than replicas and surge: {images:?}");
+            assert!(
+                images.len() <= 5,
+                "more pods than replicas and surge: {images:?}"
+            );
             let done = images.len() == 4 && images.iter().all(|image| image == "pause:2");
             (done && ready_addresses(cluster).len() == 4).then_some(())
         })
@@ -186,11 +214,17 @@ async fn a_rolling_update_keeps_to_its_limits_and_ends_with_new_pods_only() {
         .iter()
         .map(|set| {
             let revision = &set["metadata"]["annotations"]["deployment.kubernetes.io/revision"];
-            (revision.as_str().unwrap().to_owned(), set["spec"]["replicas"].clone())
+            (
+                revision.as_str().unwrap().to_owned(),
+                set["spec"]["replicas"].clone(),
+            )
         })
         .collect();
     revisions.sort_by(|one, other| one.0.cmp(&other.0));
-    assert_eq!(revisions, [("1".to_owned(), json!(0)), ("2".to_owned(), json!(4))]);
+    assert_eq!(
+        revisions,
+        [("1".to_owned(), json!(0)), ("2".to_owned(), json!(4))]
+    );
     let deployment = cluster.get("apps", "deployments", "web").unwrap();
     let revision = &deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"];
     assert_eq!(revision, "2");
@@ -213,20 +247,29 @@ async fn a_pod_that_fits_nowhere_says_why_and_is_placed_when_it_can_be() {
             let conditions = pod["status"]["conditions"].as_array()?.clone();
             conditions
                 .iter()
-                .any(|condition| condition["reason"] == "Unschedulable" && condition["message"] == message)
+                .any(|condition| {
+                    condition["reason"] == "Unschedulable" && condition["message"] == message
+                })
                 .then_some(())
         })
         .await;
     cluster
         .eventually("an event says it too", |cluster| {
             let events = cluster.list("", "events");
-            let found = events.iter().any(|event| {
-                event["reason"] == "FailedScheduling" && event["message"] == message
-            });
+            let found = events
+                .iter()
+                .any(|event| event["reason"] == "FailedScheduling" && event["message"] == message);
             found.then_some(())
         })
         .await;
-    cluster.patch("", "nodes", "n1", json!({"metadata": {"labels": {"disk": "fast"}}})).await;
+    cluster
+        .patch(
+            "",
+            "nodes",
+            "n1",
+            json!({"metadata": {"labels": {"disk": "fast"}}}),
+        )
+        .await;
     cluster
         .eventually("the pod has a node", |cluster| {
             (cluster.get("", "pods", "p")?["spec"]["nodeName"] == "n1").then_some(())

@@ -27,14 +27,20 @@ async fn with_deployment(namespace: &str) -> Cluster {
     let cluster = Cluster::start().await;
     cluster.add_node("n1").await;
     if namespace != "default" {
-        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        let object =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         cluster.create("", "namespaces", object).await;
     }
-    cluster.create("apps", "deployments", deployment(namespace)).await;
+    cluster
+        .create("apps", "deployments", deployment(namespace))
+        .await;
     cluster
         .eventually("three ready pods", |cluster| {
             let pods = cluster.list("", "pods");
-            let ready = pods.iter().filter(|pod| pod["status"]["podIP"].is_string()).count();
+            let ready = pods
+                .iter()
+                .filter(|pod| pod["status"]["podIP"].is_string())
+                .count();
             (ready == 3).then_some(())
         })
         .await;
@@ -51,12 +57,18 @@ async fn gone(cluster: &Cluster, kinds: &[(&str, &str)]) {
     }
 }
 
-const WORKLOAD: [(&str, &str); 3] = [("apps", "deployments"), ("apps", "replicasets"), ("", "pods")];
+const WORKLOAD: [(&str, &str); 3] = [
+    ("apps", "deployments"),
+    ("apps", "replicasets"),
+    ("", "pods"),
+];
 
 #[tokio::test]
 async fn in_the_background_dependents_follow_their_owner() {
     let cluster = with_deployment("default").await;
-    cluster.delete("apps", "deployments", "web", Some(Propagation::Background)).await;
+    cluster
+        .delete("apps", "deployments", "web", Some(Propagation::Background))
+        .await;
     assert_eq!(cluster.get("apps", "deployments", "web"), None);
     gone(&cluster, &WORKLOAD).await;
     cluster.stop().await;
@@ -65,12 +77,17 @@ async fn in_the_background_dependents_follow_their_owner() {
 #[tokio::test]
 async fn in_the_foreground_the_owner_waits_for_its_dependents() {
     let cluster = with_deployment("default").await;
-    cluster.delete("apps", "deployments", "web", Some(Propagation::Foreground)).await;
+    cluster
+        .delete("apps", "deployments", "web", Some(Propagation::Foreground))
+        .await;
     cluster
         .eventually("no deployments left", |cluster| {
             let left = cluster.list("", "pods").len();
             let gone = cluster.list("apps", "deployments").is_empty();
-            assert!(!gone || left == 0, "the owner is gone before {left} of its pods");
+            assert!(
+                !gone || left == 0,
+                "the owner is gone before {left} of its pods"
+            );
             gone.then_some(())
         })
         .await;
@@ -83,14 +100,25 @@ async fn orphans_stay_and_are_adopted_by_a_successor() {
     let cluster = with_deployment("default").await;
     let names = |cluster: &Cluster| -> Vec<Value> {
         let pods = cluster.list("", "pods");
-        pods.iter().map(|pod| pod["metadata"]["name"].clone()).collect()
+        pods.iter()
+            .map(|pod| pod["metadata"]["name"].clone())
+            .collect()
     };
     let before = names(&cluster);
-    cluster.delete("apps", "deployments", "web", Some(Propagation::Orphan)).await;
+    cluster
+        .delete("apps", "deployments", "web", Some(Propagation::Orphan))
+        .await;
     gone(&cluster, &WORKLOAD[..1]).await;
     let set = cluster.list("apps", "replicasets").remove(0);
-    assert_eq!(set["metadata"]["ownerReferences"].as_array().map_or(0, Vec::len), 0);
-    let successor = cluster.create("apps", "deployments", deployment("default")).await;
+    assert_eq!(
+        set["metadata"]["ownerReferences"]
+            .as_array()
+            .map_or(0, Vec::len),
+        0
+    );
+    let successor = cluster
+        .create("apps", "deployments", deployment("default"))
+        .await;
     cluster
         .eventually("the successor has adopted the set", |cluster| {
             let set = cluster.list("apps", "replicasets").remove(0);
@@ -119,7 +147,10 @@ async fn a_namespace_takes_everything_in_it_along() {
     cluster.delete("", "namespaces", "shop", None).await;
     cluster
         .eventually("the namespace is gone", |cluster| {
-            cluster.get("", "namespaces", "shop").is_none().then_some(())
+            cluster
+                .get("", "namespaces", "shop")
+                .is_none()
+                .then_some(())
         })
         .await;
     for (group, plural) in [
@@ -132,7 +163,10 @@ async fn a_namespace_takes_everything_in_it_along() {
         ("", "serviceaccounts"),
     ] {
         let left: Vec<Value> = cluster.list(group, plural);
-        let left = left.iter().filter(|object| object["metadata"]["namespace"] == "shop").count();
+        let left = left
+            .iter()
+            .filter(|object| object["metadata"]["namespace"] == "shop")
+            .count();
         assert_eq!(left, 0, "{plural}");
     }
     cluster.stop().await;
@@ -143,20 +177,31 @@ async fn a_deleted_node_releases_its_subnet_and_loses_its_pods() {
     let cluster = with_deployment("default").await;
     cluster.add_node("n2").await;
     let subnet = |cluster: &Cluster, name: &str| {
-        cluster.get("", "nodes", name)?["spec"]["podCIDR"].as_str().map(str::to_owned)
+        cluster.get("", "nodes", name)?["spec"]["podCIDR"]
+            .as_str()
+            .map(str::to_owned)
     };
-    let freed = cluster.eventually("a subnet for n1", |cluster| subnet(cluster, "n1")).await;
-    cluster.eventually("a subnet for n2", |cluster| subnet(cluster, "n2")).await;
+    let freed = cluster
+        .eventually("a subnet for n1", |cluster| subnet(cluster, "n1"))
+        .await;
+    cluster
+        .eventually("a subnet for n2", |cluster| subnet(cluster, "n2"))
+        .await;
     cluster.delete("", "nodes", "n1", None).await;
     cluster
         .eventually("three pods on the other node", |cluster| {
             let pods = cluster.list("", "pods");
-            let moved = pods.iter().filter(|pod| pod["spec"]["nodeName"] == "n2").count();
+            let moved = pods
+                .iter()
+                .filter(|pod| pod["spec"]["nodeName"] == "n2")
+                .count();
             (moved == 3 && pods.len() == 3).then_some(())
         })
         .await;
     cluster.add_node("n3").await;
-    let given = cluster.eventually("a subnet for n3", |cluster| subnet(cluster, "n3")).await;
+    let given = cluster
+        .eventually("a subnet for n3", |cluster| subnet(cluster, "n3"))
+        .await;
     assert_eq!(given, freed);
     cluster.stop().await;
 }
@@ -165,7 +210,9 @@ async fn a_deleted_node_releases_its_subnet_and_loses_its_pods() {
 async fn what_every_cluster_has_is_restored() {
     let cluster = Cluster::start().await;
     let before = cluster
-        .eventually("the kubernetes Service", |cluster| cluster.get("", "services", "kubernetes"))
+        .eventually("the kubernetes Service", |cluster| {
+            cluster.get("", "services", "kubernetes")
+        })
         .await;
     cluster.delete("", "services", "kubernetes", None).await;
     let after = cluster

@@ -123,11 +123,7 @@ impl Action {
 
     /// The merge patch that turns `old` into `new`, guarded by the resource version of `old`, or
     /// `None` when nothing differs. `subresource` says where it is sent.
-    pub(crate) fn update<K>(
-        old: &K,
-        new: &K,
-        subresource: Option<&'static str>,
-    ) -> Option<Self>
+    pub(crate) fn update<K>(old: &K, new: &K, subresource: Option<&'static str>) -> Option<Self>
     where
         K: Resource + Metadata<Ty = ObjectMeta> + Serialize,
     {

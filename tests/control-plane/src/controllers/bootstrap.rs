@@ -3,13 +3,11 @@
 
 use ipnetwork::IpNetwork;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::EndpointPort as EndpointsPort;
 use k8s_openapi::api::core::v1::{
     EndpointAddress, EndpointSubset, Endpoints, Namespace, Service, ServicePort, ServiceSpec,
 };
-use k8s_openapi::api::core::v1::EndpointPort as EndpointsPort;
-use k8s_openapi::api::discovery::v1::{
-    Endpoint, EndpointConditions, EndpointPort, EndpointSlice,
-};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeMap;
@@ -95,7 +93,9 @@ impl Controller for Bootstrap {
                         metadata: found.metadata.clone(),
                         ..wanted
                     };
-                    Action::update(found.as_ref(), &new, None).into_iter().collect()
+                    Action::update(found.as_ref(), &new, None)
+                        .into_iter()
+                        .collect()
                 }
             };
         }
@@ -107,7 +107,9 @@ impl Controller for Bootstrap {
                     metadata: found.metadata.clone(),
                     ..wanted
                 };
-                Action::update(found.as_ref(), &new, None).into_iter().collect()
+                Action::update(found.as_ref(), &new, None)
+                    .into_iter()
+                    .collect()
             }
         }
     }
@@ -138,7 +140,12 @@ impl Bootstrap {
 
     fn slice(&self) -> EndpointSlice {
         EndpointSlice {
-            address_type: if self.advertise.is_ipv4() { "IPv4" } else { "IPv6" }.to_owned(),
+            address_type: if self.advertise.is_ipv4() {
+                "IPv4"
+            } else {
+                "IPv6"
+            }
+            .to_owned(),
             endpoints: vec![Endpoint {
                 addresses: vec![self.advertise.ip().to_string()],
                 conditions: Some(EndpointConditions {
@@ -163,7 +170,10 @@ impl Bootstrap {
     fn endpoints(&self) -> Endpoints {
         Endpoints {
             metadata: ObjectMeta {
-                labels: Some(labels([("endpointslice.kubernetes.io/skip-mirror", "true")])),
+                labels: Some(labels([(
+                    "endpointslice.kubernetes.io/skip-mirror",
+                    "true",
+                )])),
                 ..named()
             },
             subsets: Some(vec![EndpointSubset {
@@ -202,7 +212,9 @@ fn namespace(name: &str) -> Namespace {
 }
 
 fn labels<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
-    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
 }
 
 /// The address after the network's own.
@@ -218,14 +230,18 @@ mod tests {
     use serde_json::{Value, json};
 
     fn bootstrap() -> Bootstrap {
-        Bootstrap::new("10.96.0.0/16".parse().unwrap(), "172.30.0.2:6443".parse().unwrap())
+        Bootstrap::new(
+            "10.96.0.0/16".parse().unwrap(),
+            "172.30.0.2:6443".parse().unwrap(),
+        )
     }
 
     fn reconcile_all(objects: &[Value]) -> Vec<Action> {
         let snapshot = snapshot(objects);
         let bootstrap = bootstrap();
         let keys = bootstrap.initial().into_iter();
-        keys.flat_map(|key| bootstrap.reconcile(&key, &snapshot, now())).collect()
+        keys.flat_map(|key| bootstrap.reconcile(&key, &snapshot, now()))
+            .collect()
     }
 
     fn namespace(name: &str) -> Value {
@@ -245,7 +261,9 @@ mod tests {
     #[test]
     fn an_empty_cluster_gets_its_namespaces_first() {
         let mut wanted = NAMESPACES.map(namespace);
-        wanted.iter_mut().for_each(|namespace| namespace["spec"] = json!(null));
+        wanted
+            .iter_mut()
+            .for_each(|namespace| namespace["spec"] = json!(null));
         let names: Vec<Value> = objects(reconcile_all(&[]))
             .iter()
             .map(|object| object["metadata"]["name"].clone())
@@ -284,7 +302,10 @@ mod tests {
     #[test]
     fn an_api_server_that_moved_is_followed() {
         let mut objects = NAMESPACES.map(namespace).to_vec();
-        let old = Bootstrap::new("10.96.0.0/16".parse().unwrap(), "172.30.0.9:6443".parse().unwrap());
+        let old = Bootstrap::new(
+            "10.96.0.0/16".parse().unwrap(),
+            "172.30.0.9:6443".parse().unwrap(),
+        );
         for object in [
             serde_json::to_value(old.service()).unwrap(),
             serde_json::to_value(old.slice()).unwrap(),

@@ -36,7 +36,10 @@ impl Controller for LegacyEndpoints {
         }
         let came_or_went = change.old::<Node>().is_none() || change.new::<Node>().is_none();
         if change.key.is::<Node>() && came_or_went {
-            let all = snapshot.services.iter().filter(|service| selector(service).is_some());
+            let all = snapshot
+                .services
+                .iter()
+                .filter(|service| selector(service).is_some());
             return all.map(|service| Key::of(service.as_ref())).collect();
         }
         services_of_pod(change, snapshot)
@@ -73,13 +76,17 @@ impl Controller for LegacyEndpoints {
         if new.subsets.is_none() && found.subsets.as_ref().is_some_and(Vec::is_empty) {
             new.subsets.clone_from(&found.subsets);
         }
-        Action::update(found.as_ref(), &new, None).into_iter().collect()
+        Action::update(found.as_ref(), &new, None)
+            .into_iter()
+            .collect()
     }
 }
 
 fn is_ours(endpoints: &Endpoints) -> bool {
     let labels = endpoints.metadata.labels.as_ref();
-    labels.and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|name| name == MANAGER)
+    labels
+        .and_then(|labels| labels.get(MANAGED_BY))
+        .is_some_and(|name| name == MANAGER)
 }
 
 fn labels(service: &Service) -> Labels {
@@ -95,8 +102,13 @@ fn labels(service: &Service) -> Labels {
 
 /// One subset per set of ports; of a dual-stack Service the first family only.
 fn subsets(service: &Service, snapshot: &Snapshot) -> Option<Vec<EndpointSubset>> {
-    let families = service.spec.as_ref().and_then(|spec| spec.ip_families.as_ref());
-    let first = families.and_then(|families| families.first()).map_or("IPv4", String::as_str);
+    let families = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.ip_families.as_ref());
+    let first = families
+        .and_then(|families| families.first())
+        .map_or("IPv4", String::as_str);
     let groups = desired_groups(service, snapshot).endpoints;
     let subsets: Vec<EndpointSubset> = groups
         .into_iter()
@@ -120,12 +132,19 @@ fn subsets(service: &Service, snapshot: &Snapshot) -> Option<Vec<EndpointSubset>
 }
 
 fn is_ready(endpoint: &Endpoint) -> bool {
-    endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) == Some(true)
+    endpoint
+        .conditions
+        .as_ref()
+        .and_then(|conditions| conditions.ready)
+        == Some(true)
 }
 
 /// A pod on its way out is listed only where even unready pods are.
 fn is_leaving(endpoint: &Endpoint) -> bool {
-    let leaving = endpoint.conditions.as_ref().and_then(|conditions| conditions.terminating);
+    let leaving = endpoint
+        .conditions
+        .as_ref()
+        .and_then(|conditions| conditions.terminating);
     leaving == Some(true) && !is_ready(endpoint)
 }
 
@@ -198,7 +217,11 @@ mod tests {
     fn ready_and_unready_addresses_are_listed_apart_and_leaving_ones_not_at_all() {
         let mut leaving = pod("c", "10.244.0.4", "True");
         leaving["metadata"]["deletionTimestamp"] = json!(ago(1));
-        let pods = [pod("a", "10.244.0.2", "True"), pod("b", "10.244.0.3", "False"), leaving];
+        let pods = [
+            pod("a", "10.244.0.2", "True"),
+            pod("b", "10.244.0.3", "False"),
+            leaving,
+        ];
         let mut objects = vec![service()];
         objects.extend(pods);
         let actions = reconcile(&objects);

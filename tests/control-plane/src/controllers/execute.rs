@@ -67,7 +67,11 @@ async fn execute_one(client: &Client, action: Action) -> Result<Option<Effect>, 
             let patch = Patch::Merge(patch);
             let patched = match subresource {
                 None => handle.patch(&key.namespace, &key.name, &patch).await?,
-                Some(_) => handle.patch_status(&key.namespace, &key.name, &patch).await?,
+                Some(_) => {
+                    handle
+                        .patch_status(&key.namespace, &key.name, &patch)
+                        .await?
+                }
             };
             Ok(Some(Effect::Written(key.resource, patched)))
         }
@@ -81,7 +85,9 @@ async fn execute_one(client: &Client, action: Action) -> Result<Option<Effect>, 
             Box::pin(execute_one(client, *then)).await
         }
         Action::Bind { pod, uid, node } => {
-            client.bind(&pod.namespace, &pod.name, Some(&uid), &node).await?;
+            client
+                .bind(&pod.namespace, &pod.name, Some(&uid), &node)
+                .await?;
             read(client, &pod)
         }
         Action::FinalizeNamespace { name } => finalize(client, name).await,

@@ -70,7 +70,9 @@ impl Controller for GarbageCollector {
         } else if let Some(identity) = &change.old_identity {
             keys.extend(dependents(identity));
         }
-        let waiting = change.owners().filter_map(|owner| snapshot.identities.by_uid(&owner.uid));
+        let waiting = change
+            .owners()
+            .filter_map(|owner| snapshot.identities.by_uid(&owner.uid));
         keys.extend(
             waiting
                 .filter(|(_, identity)| finalizer(identity).is_some())
@@ -127,12 +129,15 @@ fn with_owners(key: &Key, identity: &Identity, owners: &[&OwnerReference]) -> Ac
 }
 
 fn release_when_alone(key: &Key, identity: &Identity, snapshot: &Snapshot) -> Vec<Action> {
-    let blocked = snapshot.identities.dependents(&identity.uid).any(|(_, dependent)| {
-        dependent
-            .owners
-            .iter()
-            .any(|owner| owner.uid == identity.uid && owner.block_owner_deletion == Some(true))
-    });
+    let blocked = snapshot
+        .identities
+        .dependents(&identity.uid)
+        .any(|(_, dependent)| {
+            dependent
+                .owners
+                .iter()
+                .any(|owner| owner.uid == identity.uid && owner.block_owner_deletion == Some(true))
+        });
     if blocked {
         return Vec::new();
     }
@@ -144,7 +149,10 @@ fn orphan_dependents(key: &Key, identity: &Identity, snapshot: &Snapshot) -> Vec
         .identities
         .dependents(&identity.uid)
         .map(|(key, dependent)| {
-            let others = dependent.owners.iter().filter(|owner| owner.uid != identity.uid);
+            let others = dependent
+                .owners
+                .iter()
+                .filter(|owner| owner.uid != identity.uid);
             with_owners(key, dependent, &others.collect::<Vec<_>>())
         })
         .chain([without_finalizer(key, identity, ORPHAN)])
@@ -167,9 +175,17 @@ impl GarbageCollector {
         let action = if !owners.solid.is_empty() {
             with_owners(key, identity, &owners.solid)
         } else {
-            let has_dependents = snapshot.identities.dependents(&identity.uid).next().is_some();
+            let has_dependents = snapshot
+                .identities
+                .dependents(&identity.uid)
+                .next()
+                .is_some();
             let foreground = !owners.waiting.is_empty() && has_dependents;
-            let how = if foreground { Deletion::FOREGROUND } else { Deletion::BACKGROUND };
+            let how = if foreground {
+                Deletion::FOREGROUND
+            } else {
+                Deletion::BACKGROUND
+            };
             Action::delete_identity(key, identity, how)
         };
         if owners.absent.is_empty() {
@@ -319,7 +335,10 @@ mod tests {
         let objects = [top.clone(), middle, bottom];
         let deployment = Key::new::<Deployment>("shop", "d");
         assert_eq!(reconcile(deployment.clone(), &objects), []);
-        assert_eq!(reconcile(set("a"), &objects), [deletion(set("a"), Deletion::FOREGROUND)]);
+        assert_eq!(
+            reconcile(set("a"), &objects),
+            [deletion(set("a"), Deletion::FOREGROUND)]
+        );
         assert_eq!(
             reconcile(deployment.clone(), &[top]),
             [Action::Patch {
@@ -334,7 +353,11 @@ mod tests {
     fn orphaning_cuts_dependents_loose_before_the_owner_goes() {
         let objects = [
             leaving(object("ReplicaSet", "a", &[]), ORPHAN),
-            object("Pod", "p", &[owner("ReplicaSet", "a"), owner("ReplicaSet", "b")]),
+            object(
+                "Pod",
+                "p",
+                &[owner("ReplicaSet", "a"), owner("ReplicaSet", "b")],
+            ),
         ];
         let patch = |key: Key, patch: Value| Action::Patch {
             key,
@@ -343,7 +366,10 @@ mod tests {
         };
         let left = json!({"ownerReferences": [owner("ReplicaSet", "b")], "resourceVersion": "2"});
         let free = json!({"finalizers": ["other"], "resourceVersion": "1"});
-        assert_eq!(reconcile(set("a"), &objects), [patch(pod(), left), patch(set("a"), free)]);
+        assert_eq!(
+            reconcile(set("a"), &objects),
+            [patch(pod(), left), patch(set("a"), free)]
+        );
     }
 
     #[test]

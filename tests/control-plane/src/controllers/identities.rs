@@ -27,7 +27,10 @@ impl Identities {
     }
 
     /// The objects that name `owner_uid` as an owner.
-    pub(crate) fn dependents(&self, owner_uid: &str) -> impl Iterator<Item = (&Key, &Arc<Identity>)> {
+    pub(crate) fn dependents(
+        &self,
+        owner_uid: &str,
+    ) -> impl Iterator<Item = (&Key, &Arc<Identity>)> {
         self.dependents
             .get(owner_uid)
             .into_iter()

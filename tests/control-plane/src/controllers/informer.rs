@@ -63,7 +63,12 @@ pub(crate) async fn follow(
         }
         match follow_from(&handle, resource, revision, &reports).await {
             WatchError::Expired { asked, oldest } => {
-                tracing::info!(resource = resource.plural, asked, oldest, "watch expired; listing again");
+                tracing::info!(
+                    resource = resource.plural,
+                    asked,
+                    oldest,
+                    "watch expired; listing again"
+                );
             }
             WatchError::Closed => return Ok(()),
         }

@@ -34,7 +34,10 @@ pub(crate) fn matches(selector: &LabelSelector, labels: Option<&Labels>) -> bool
 
 /// Whether a selector selects everything because it says nothing.
 pub(crate) fn is_empty(selector: &LabelSelector) -> bool {
-    selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
+    selector
+        .match_labels
+        .as_ref()
+        .is_none_or(BTreeMap::is_empty)
         && selector
             .match_expressions
             .as_ref()
@@ -42,12 +45,7 @@ pub(crate) fn is_empty(selector: &LabelSelector) -> bool {
 }
 
 /// One requirement of a label selector or of a node selector (which adds `Gt` and `Lt`).
-pub(crate) fn holds(
-    key: &str,
-    operator: &str,
-    values: &[String],
-    labels: Option<&Labels>,
-) -> bool {
+pub(crate) fn holds(key: &str, operator: &str, values: &[String], labels: Option<&Labels>) -> bool {
     let found = labels.and_then(|labels| labels.get(key));
     match operator {
         "In" => found.is_some_and(|value| values.contains(value)),
@@ -83,7 +81,9 @@ mod tests {
     #[test]
     fn every_operator_holds_exactly_when_it_should() {
         let expression = |key: &str, operator: &str, values: &[&str]| {
-            selects(json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]}))
+            selects(
+                json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]}),
+            )
         };
         let table = [
             ("app", "In", vec!["web", "db"], true),
@@ -115,7 +115,9 @@ mod tests {
     fn labels_and_expressions_must_both_match() {
         assert!(selects(json!({})));
         assert!(selects(json!({"matchLabels": {"app": "web"}})));
-        assert!(!selects(json!({"matchLabels": {"app": "web", "tier": "x"}})));
+        assert!(!selects(
+            json!({"matchLabels": {"app": "web", "tier": "x"}})
+        ));
         assert!(!selects(json!({
             "matchLabels": {"app": "web"},
             "matchExpressions": [{"key": "rank", "operator": "DoesNotExist"}]

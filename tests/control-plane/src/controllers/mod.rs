@@ -10,8 +10,8 @@ mod cache;
 pub(crate) mod controller;
 mod deployment;
 mod endpoint_slice;
-pub(crate) mod events;
 mod endpoints;
+pub(crate) mod events;
 mod execute;
 mod garbage_collector;
 mod identities;
@@ -54,7 +54,10 @@ pub async fn run(
     };
     let resources = informer::kept_types(&client);
     let controllers: Vec<Box<dyn Controller>> = vec![
-        Box::new(bootstrap::Bootstrap::new(config.service_cidr, config.advertise)),
+        Box::new(bootstrap::Bootstrap::new(
+            config.service_cidr,
+            config.advertise,
+        )),
         Box::new(deployment::Deployments),
         Box::new(endpoint_slice::EndpointSlices),
         Box::new(endpoints::LegacyEndpoints),

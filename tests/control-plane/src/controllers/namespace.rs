@@ -72,7 +72,11 @@ impl Namespaces {
             namespace: Some(namespace.to_owned()),
             ..ObjectMeta::default()
         };
-        if snapshot.service_accounts.get(namespace, SERVICE_ACCOUNT).is_none() {
+        if snapshot
+            .service_accounts
+            .get(namespace, SERVICE_ACCOUNT)
+            .is_none()
+        {
             actions.push(Action::create(&ServiceAccount {
                 metadata: named(SERVICE_ACCOUNT),
                 ..ServiceAccount::default()
@@ -129,7 +133,11 @@ mod tests {
 
     fn reconcile(objects: &[Value]) -> Vec<Action> {
         let controller = Namespaces::new(Some("PEM".to_owned()));
-        controller.reconcile(&Key::new::<Namespace>("", "shop"), &snapshot(objects), now())
+        controller.reconcile(
+            &Key::new::<Namespace>("", "shop"),
+            &snapshot(objects),
+            now(),
+        )
     }
 
     fn namespace(deleting: bool) -> Value {
@@ -159,7 +167,10 @@ mod tests {
             .collect();
         let mut certificate = object("ConfigMap", "shop", "kube-root-ca.crt");
         certificate["data"] = json!({"ca.crt": "PEM"});
-        assert_eq!(objects, [object("ServiceAccount", "shop", "default"), certificate]);
+        assert_eq!(
+            objects,
+            [object("ServiceAccount", "shop", "default"), certificate]
+        );
     }
 
     #[test]
@@ -196,7 +207,10 @@ mod tests {
         };
         assert_eq!(
             reconcile(&objects),
-            [delete(Key::new::<Pod>("shop", "a")), delete(Key::new::<Service>("shop", "s"))]
+            [
+                delete(Key::new::<Pod>("shop", "a")),
+                delete(Key::new::<Service>("shop", "s"))
+            ]
         );
         assert_eq!(reconcile(&[namespace(true), going]), []);
         let last = Action::FinalizeNamespace {

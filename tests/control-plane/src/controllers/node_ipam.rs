@@ -60,7 +60,11 @@ impl Controller for NodeIpam {
         if subnets(node).next().is_some() || node.metadata.deletion_timestamp.is_some() {
             return Vec::new();
         }
-        let taken: Vec<IpNetwork> = snapshot.nodes.iter().flat_map(|node| subnets(node)).collect();
+        let taken: Vec<IpNetwork> = snapshot
+            .nodes
+            .iter()
+            .flat_map(|node| subnets(node))
+            .collect();
         let allocated: Option<Vec<IpNetwork>> = self
             .pools
             .iter()
@@ -200,7 +204,10 @@ mod tests {
 
     #[test]
     fn two_pools_make_a_node_dual_stack() {
-        let nodes = [node("a", &["10.244.0.0/24", "fd00:10::/80"]), node("new", &[])];
+        let nodes = [
+            node("a", &["10.244.0.0/24", "fd00:10::/80"]),
+            node("new", &[]),
+        ];
         let pools = vec![pool("10.244.0.0/16", 24), pool("fd00:10::/64", 80)];
         assert_eq!(
             patch(&allocate(pools, &nodes, "new")),

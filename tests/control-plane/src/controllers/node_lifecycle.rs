@@ -45,7 +45,10 @@ impl Controller for NodeLifecycle {
         let deadline = last_sign_of_life(node, snapshot) + GRACE;
         if now < deadline {
             let left = deadline.duration_since(now).try_into().unwrap_or_default();
-            return set_taints(node, now).into_iter().chain([Action::Recheck(left)]).collect();
+            return set_taints(node, now)
+                .into_iter()
+                .chain([Action::Recheck(left)])
+                .collect();
         }
         let mut actions: Vec<Action> = snapshot
             .pods_on(&key.name)
@@ -82,12 +85,21 @@ fn last_sign_of_life(node: &Node, snapshot: &Snapshot) -> Timestamp {
 
 fn mark_unknown(node: &Node, now: Timestamp) -> Option<Action> {
     let mut new = node.clone();
-    let conditions = new.status.get_or_insert_default().conditions.get_or_insert_default();
+    let conditions = new
+        .status
+        .get_or_insert_default()
+        .conditions
+        .get_or_insert_default();
     for type_ in CONDITIONS {
-        let position = conditions.iter().position(|condition| condition.type_ == type_);
+        let position = conditions
+            .iter()
+            .position(|condition| condition.type_ == type_);
         let (reason, message) = match position {
             Some(_) => ("NodeStatusUnknown", "Kubelet stopped posting node status."),
-            None => ("NodeStatusNeverUpdated", "Kubelet never posted node status."),
+            None => (
+                "NodeStatusNeverUpdated",
+                "Kubelet never posted node status.",
+            ),
         };
         let old = position.map(|position| conditions.remove(position));
         if let Some(old) = old.clone().filter(|old| old.status == "Unknown") {
@@ -109,14 +121,19 @@ fn mark_unknown(node: &Node, now: Timestamp) -> Option<Action> {
     if unchanged {
         return None;
     }
-    tracing::info!(node = node.metadata.name.as_deref(), "node has fallen silent");
+    tracing::info!(
+        node = node.metadata.name.as_deref(),
+        "node has fallen silent"
+    );
     Action::update(node, &new, Some("status"))
 }
 
 fn mark_not_ready(pod: &Pod, now: Timestamp) -> Option<Action> {
     let mut new = pod.clone();
     let conditions = new.status.as_mut()?.conditions.as_mut()?;
-    let ready = conditions.iter_mut().find(|condition| condition.type_ == "Ready")?;
+    let ready = conditions
+        .iter_mut()
+        .find(|condition| condition.type_ == "Ready")?;
     ready.status = "False".to_owned();
     ready.reason = Some("NodeNotReady".to_owned());
     ready.last_transition_time = Some(Time(now));
@@ -137,7 +154,10 @@ fn set_taints(node: &Node, now: Timestamp) -> Option<Action> {
     taints.retain(|taint| !is_ours(taint) || Some(taint.key.as_str()) == key);
     for effect in ["NoSchedule", "NoExecute"] {
         let Some(key) = key else { continue };
-        if !taints.iter().any(|taint| taint.key == key && taint.effect == effect) {
+        if !taints
+            .iter()
+            .any(|taint| taint.key == key && taint.effect == effect)
+        {
             taints.push(Taint {
                 key: key.to_owned(),
                 effect: effect.to_owned(),
@@ -210,7 +230,8 @@ mod tests {
     fn taints_follow_readiness() {
         let wait = Action::Recheck(Duration::from_secs(40));
         let other = json!({"key": "mine", "effect": "NoSchedule"});
-        let patch = json!({"metadata": {"resourceVersion": "1"}, "spec": {"taints": taints(NOT_READY)}});
+        let patch =
+            json!({"metadata": {"resourceVersion": "1"}, "spec": {"taints": taints(NOT_READY)}});
         assert_eq!(
             reconcile(&[node("False", &json!(null)), lease(0)]),
             [patch_of_node(None, patch), wait.clone()]
@@ -235,8 +256,15 @@ mod tests {
             json!({"type": type_, "status": "Unknown", "reason": reason, "message": message,
                    "lastTransitionTime": now().to_string()})
         };
-        let never = ["NodeStatusNeverUpdated", "Kubelet never posted node status."];
-        let mut ready = unknown("Ready", "NodeStatusUnknown", "Kubelet stopped posting node status.");
+        let never = [
+            "NodeStatusNeverUpdated",
+            "Kubelet never posted node status.",
+        ];
+        let mut ready = unknown(
+            "Ready",
+            "NodeStatusUnknown",
+            "Kubelet stopped posting node status.",
+        );
         ready["lastHeartbeatTime"] = json!(ago(300));
         let conditions = json!([
             {"type": "NetworkUnavailable", "status": "False"},
@@ -263,8 +291,12 @@ mod tests {
         );
         let mut marked = node("True", &json!(null));
         marked["status"]["conditions"] = conditions;
-        let patch = json!({"metadata": {"resourceVersion": "1"}, "spec": {"taints": taints(UNREACHABLE)}});
-        assert_eq!(reconcile(&[marked, lease(41)]), [patch_of_node(None, patch)]);
+        let patch =
+            json!({"metadata": {"resourceVersion": "1"}, "spec": {"taints": taints(UNREACHABLE)}});
+        assert_eq!(
+            reconcile(&[marked, lease(41)]),
+            [patch_of_node(None, patch)]
+        );
     }
 
     #[test]

@@ -59,7 +59,11 @@ where
     O: Resource + Metadata<Ty = ObjectMeta>,
     K: Resource + Metadata<Ty = ObjectMeta>,
 {
-    let mut owners = object.metadata().owner_references.clone().unwrap_or_default();
+    let mut owners = object
+        .metadata()
+        .owner_references
+        .clone()
+        .unwrap_or_default();
     owners.retain(|known| known.uid != uid_of(owner.metadata()));
     owners.push(controller_reference(owner));
     Action::set_owners(object, &to_value(&owners))
@@ -69,7 +73,11 @@ fn release<K>(object: &K, owner_uid: &str) -> Action
 where
     K: Resource + Metadata<Ty = ObjectMeta>,
 {
-    let mut owners = object.metadata().owner_references.clone().unwrap_or_default();
+    let mut owners = object
+        .metadata()
+        .owner_references
+        .clone()
+        .unwrap_or_default();
     owners.retain(|known| known.uid != owner_uid);
     Action::set_owners(object, &to_value(&owners))
 }

@@ -65,7 +65,11 @@ mod tests {
 
     fn reconcile(pod: Value) -> Vec<Action> {
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}});
-        PodGc.reconcile(&Key::new::<Pod>("shop", "p"), &snapshot(&[node, pod]), now())
+        PodGc.reconcile(
+            &Key::new::<Pod>("shop", "p"),
+            &snapshot(&[node, pod]),
+            now(),
+        )
     }
 
     #[test]

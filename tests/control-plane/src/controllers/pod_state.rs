@@ -6,9 +6,7 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 /// The condition of this type.
 pub(crate) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    conditions
-        .iter()
-        .find(|condition| condition.type_ == type_)
+    conditions.iter().find(|condition| condition.type_ == type_)
 }
 
 /// Whether the pod's `Ready` condition is true.

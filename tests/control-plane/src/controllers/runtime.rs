@@ -111,7 +111,10 @@ impl Runtime {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        self.slots.iter().filter_map(|slot| slot.queue.next_deadline()).min()
+        self.slots
+            .iter()
+            .filter_map(|slot| slot.queue.next_deadline())
+            .min()
     }
 
     fn take_in(&mut self, (resource, observation): &Report) {
@@ -136,7 +139,9 @@ impl Runtime {
         let now = Instant::now();
         for (index, slot) in self.slots.iter_mut().enumerate() {
             while let Some(key) = slot.queue.take(now) {
-                let actions = slot.controller.reconcile(&key, &self.snapshot, Timestamp::now());
+                let actions = slot
+                    .controller
+                    .reconcile(&key, &self.snapshot, Timestamp::now());
                 let client = self.client.clone();
                 tracing::trace!(controller = slot.controller.name(), %key, count = actions.len(), "reconciled");
                 if let Some(pause) = only_recheck(&actions) {

@@ -125,9 +125,7 @@ impl Snapshot {
         observation: &Observation,
     ) -> Result<Vec<Change>, serde_json::Error> {
         match observation {
-            Observation::Listed { objects, revision } => {
-                self.replace(resource, objects, *revision)
-            }
+            Observation::Listed { objects, revision } => self.replace(resource, objects, *revision),
             Observation::Changed(object) => {
                 let (key, identity) = identify(resource, object)?;
                 self.advance(resource, identity.revision);
@@ -148,7 +146,11 @@ impl Snapshot {
                     .identities
                     .get(&key)
                     .is_some_and(|known| known.uid == identity.uid);
-                Ok(if same { vec![self.remove(&key)] } else { Vec::new() })
+                Ok(if same {
+                    vec![self.remove(&key)]
+                } else {
+                    Vec::new()
+                })
             }
         }
     }
@@ -195,7 +197,10 @@ impl Snapshot {
             let pod = object.downcast_ref::<Pod>()?;
             let node = pod_state::node_name(pod).unwrap_or_default().to_owned();
             let metadata = &pod.metadata;
-            let name = (namespace_of(metadata).to_owned(), name_of(metadata).to_owned());
+            let name = (
+                namespace_of(metadata).to_owned(),
+                name_of(metadata).to_owned(),
+            );
             Some((node, name))
         };
         if let Some((node, name)) = old.and_then(place) {
@@ -278,10 +283,7 @@ impl Snapshot {
     }
 }
 
-fn identify(
-    resource: ResourceType,
-    object: &Value,
-) -> Result<(Key, Identity), serde_json::Error> {
+fn identify(resource: ResourceType, object: &Value) -> Result<(Key, Identity), serde_json::Error> {
     let MetadataOnly { metadata } = MetadataOnly::deserialize(object)?;
     let key = Key {
         resource,
@@ -299,3 +301,7 @@ where
     typed.metadata_mut().managed_fields = None;
     Ok(typed)
 }
+
+#[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod tests;

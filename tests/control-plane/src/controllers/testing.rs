@@ -1,7 +1,6 @@
 //! Snapshots for the unit tests of the controllers.
 
 use jiff::Timestamp;
-use k8s_openapi::Resource;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
@@ -64,9 +63,4 @@ pub(crate) fn observe(snapshot: &mut Snapshot, object: &Value, revision: u64) ->
     snapshot
         .observe(type_of(&object), &Observation::Changed(object))
         .unwrap()
-}
-
-/// The `apiVersion` and `kind` of a type, to be merged into a test object.
-pub(crate) fn header<K: Resource>() -> Value {
-    json!({"apiVersion": K::API_VERSION, "kind": K::KIND})
 }

@@ -67,7 +67,9 @@ impl Topology {
     /// Why this node cannot take the pod, if it is for rules between pods.
     pub(super) fn refusal(&self, node: &Node) -> Option<&'static str> {
         let in_any = |domains: &BTreeSet<Domain>| {
-            domains.iter().any(|(key, wanted)| value(node, key).as_ref() == Some(wanted))
+            domains
+                .iter()
+                .any(|(key, wanted)| value(node, key).as_ref() == Some(wanted))
         };
         if in_any(&self.refused) {
             return Some("node(s) didn't satisfy existing pods anti-affinity rules");
@@ -77,17 +79,14 @@ impl Topology {
         }
         let nobody_yet = self.wanted.iter().all(|(_, domains, _)| domains.is_empty());
         let near = self.wanted.iter().all(|(key, domains, first)| {
-            value(node, key).is_some_and(|value| {
-                domains.contains(&value) || nobody_yet && *first
-            })
+            value(node, key).is_some_and(|value| domains.contains(&value) || nobody_yet && *first)
         });
         if !near {
             return Some("node(s) didn't match pod affinity rules");
         }
         let level = self.spread.iter().all(|(key, counts, most)| {
-            value(node, key).is_some_and(|value| {
-                counts.get(&value).copied().unwrap_or_default() <= *most
-            })
+            value(node, key)
+                .is_some_and(|value| counts.get(&value).copied().unwrap_or_default() <= *most)
         });
         (!level).then_some("node(s) didn't match pod topology spread constraints")
     }
@@ -97,7 +96,9 @@ impl Topology {
 fn placed(snapshot: &Snapshot) -> impl Iterator<Item = (&Node, &Pod)> {
     snapshot.nodes.iter().flat_map(|node| {
         let name = node.metadata.name.as_deref().unwrap_or_default();
-        let pods = snapshot.pods_on(name).filter(|pod| !pod_state::is_terminal(pod));
+        let pods = snapshot
+            .pods_on(name)
+            .filter(|pod| !pod_state::is_terminal(pod));
         pods.map(move |pod| (node.as_ref(), pod.as_ref()))
     })
 }
@@ -114,7 +115,11 @@ fn required_affinity(pod: &Pod) -> &[PodAffinityTerm] {
     pod.spec
         .as_ref()
         .and_then(|spec| spec.affinity.as_ref()?.pod_affinity.as_ref())
-        .and_then(|rules| rules.required_during_scheduling_ignored_during_execution.as_deref())
+        .and_then(|rules| {
+            rules
+                .required_during_scheduling_ignored_during_execution
+                .as_deref()
+        })
         .unwrap_or_default()
 }
 
@@ -122,7 +127,11 @@ fn required_anti_affinity(pod: &Pod) -> &[PodAffinityTerm] {
     pod.spec
         .as_ref()
         .and_then(|spec| spec.affinity.as_ref()?.pod_anti_affinity.as_ref())
-        .and_then(|rules| rules.required_during_scheduling_ignored_during_execution.as_deref())
+        .and_then(|rules| {
+            rules
+                .required_during_scheduling_ignored_during_execution
+                .as_deref()
+        })
         .unwrap_or_default()
 }
 
@@ -138,7 +147,12 @@ pub(super) fn selects(
     };
     let labels = other.metadata.labels.as_ref();
     let same = |key: &String| {
-        let of = |pod: &Pod| pod.metadata.labels.as_ref().and_then(|labels| labels.get(key).cloned());
+        let of = |pod: &Pod| {
+            pod.metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(key).cloned())
+        };
         of(subject) == of(other)
     };
     in_namespaces(term, subject, namespace_of(&other.metadata), snapshot)
@@ -147,7 +161,12 @@ pub(super) fn selects(
         && !term.mismatch_label_keys.iter().flatten().any(same)
 }
 
-fn in_namespaces(term: &PodAffinityTerm, subject: &Pod, namespace: &str, snapshot: &Snapshot) -> bool {
+fn in_namespaces(
+    term: &PodAffinityTerm,
+    subject: &Pod,
+    namespace: &str,
+    snapshot: &Snapshot,
+) -> bool {
     let listed = term.namespaces.as_deref().unwrap_or_default();
     match &term.namespace_selector {
         None if listed.is_empty() => namespace == namespace_of(&subject.metadata),
@@ -155,7 +174,9 @@ fn in_namespaces(term: &PodAffinityTerm, subject: &Pod, namespace: &str, snapsho
             let labels = snapshot.namespaces.get("", namespace);
             let labels = labels.and_then(|namespace| namespace.metadata.labels.as_ref());
             listed.iter().any(|name| name == namespace)
-                || selector.as_ref().is_some_and(|selector| labels::matches(selector, labels))
+                || selector
+                    .as_ref()
+                    .is_some_and(|selector| labels::matches(selector, labels))
         }
     }
 }
@@ -184,7 +205,11 @@ fn spread_one(
     };
     let key = &constraint.topology_key;
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
-    for node in snapshot.nodes.iter().filter(|node| matches_node_rules(pod, node)) {
+    for node in snapshot
+        .nodes
+        .iter()
+        .filter(|node| matches_node_rules(pod, node))
+    {
         if let Some(value) = value(node, key) {
             counts.entry(value).or_default();
         }
@@ -199,8 +224,18 @@ fn spread_one(
         }
     }
     let domains = i64::try_from(counts.len()).unwrap_or(i64::MAX);
-    let too_few = constraint.min_domains.is_some_and(|least| domains < i64::from(least));
-    let emptiest = if too_few { 0 } else { counts.values().min().copied().unwrap_or_default() };
+    let too_few = constraint
+        .min_domains
+        .is_some_and(|least| domains < i64::from(least));
+    let emptiest = if too_few {
+        0
+    } else {
+        counts.values().min().copied().unwrap_or_default()
+    };
     let this = i64::from(matches(pod.metadata.labels.as_ref()));
-    (key.clone(), counts, emptiest + i64::from(constraint.max_skew) - this)
+    (
+        key.clone(),
+        counts,
+        emptiest + i64::from(constraint.max_skew) - this,
+    )
 }

@@ -1,8 +1,6 @@
 //! Which nodes can take a pod.
 
-use k8s_openapi::api::core::v1::{
-    Node, NodeSelector, NodeSelectorTerm, Pod, Taint, Toleration,
-};
+use k8s_openapi::api::core::v1::{Node, NodeSelector, NodeSelectorTerm, Pod, Taint, Toleration};
 use std::net::IpAddr;
 
 use super::affinity::Topology;
@@ -41,11 +39,16 @@ pub(super) fn refusals(
         .find(|taint| !tolerated(taint, tolerations));
     if let Some(taint) = repelling {
         let value = taint.value.as_deref().unwrap_or_default();
-        return vec![format!("node(s) had untolerated taint {{{}: {value}}}", taint.key)];
+        return vec![format!(
+            "node(s) had untolerated taint {{{}: {value}}}",
+            taint.key
+        )];
     }
     let name = name_of(&node.metadata);
     let neighbours = || {
-        let pods = snapshot.pods_on(name).filter(|pod| !pod_state::is_terminal(pod));
+        let pods = snapshot
+            .pods_on(name)
+            .filter(|pod| !pod_state::is_terminal(pod));
         pods.map(|pod| pod.as_ref())
     };
     if ports_taken(pod, neighbours()) {
@@ -68,9 +71,14 @@ pub(super) fn matches_node_rules(pod: &Pod, node: &Node) -> bool {
         .node_selector
         .as_ref()
         .is_none_or(|selector| matches_all(selector, labels));
-    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let affinity = spec
+        .affinity
+        .as_ref()
+        .and_then(|affinity| affinity.node_affinity.as_ref());
     let required = affinity.and_then(|affinity| {
-        affinity.required_during_scheduling_ignored_during_execution.as_ref()
+        affinity
+            .required_during_scheduling_ignored_during_execution
+            .as_ref()
     });
     selected && required.is_none_or(|selector| matches_node_selector(selector, node))
 }
@@ -90,7 +98,11 @@ pub(super) fn matches_node_term(term: &NodeSelectorTerm, node: &Node) -> bool {
         return false;
     }
     let labels = node.metadata.labels.as_ref();
-    let name = [("metadata.name".to_owned(), name_of(&node.metadata).to_owned())].into();
+    let name = [(
+        "metadata.name".to_owned(),
+        name_of(&node.metadata).to_owned(),
+    )]
+    .into();
     let held = |required: &k8s_openapi::api::core::v1::NodeSelectorRequirement, of| {
         let values = required.values.as_deref().unwrap_or_default();
         holds(&required.key, &required.operator, values, of)
@@ -102,7 +114,8 @@ pub(super) fn matches_node_term(term: &NodeSelectorTerm, node: &Node) -> bool {
 /// The pod's tolerations.
 pub(super) fn tolerations(pod: &Pod) -> &[Toleration] {
     let spec = pod.spec.as_ref();
-    spec.and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default()
+    spec.and_then(|spec| spec.tolerations.as_deref())
+        .unwrap_or_default()
 }
 
 fn taint(key: &str, effect: &str) -> Taint {
@@ -116,10 +129,14 @@ fn taint(key: &str, effect: &str) -> Taint {
 /// The node's taints, with those that its conditions imply before anybody has written them.
 pub(super) fn taints(node: &Node) -> Vec<Taint> {
     let spec = node.spec.as_ref();
-    let mut taints = spec.and_then(|spec| spec.taints.clone()).unwrap_or_default();
+    let mut taints = spec
+        .and_then(|spec| spec.taints.clone())
+        .unwrap_or_default();
     let condition = |type_: &str| {
         let conditions = node.status.as_ref()?.conditions.as_ref()?;
-        let found = conditions.iter().find(|condition| condition.type_ == type_)?;
+        let found = conditions
+            .iter()
+            .find(|condition| condition.type_ == type_)?;
         Some(found.status.as_str())
     };
     if condition("Ready") != Some("True") {
@@ -150,7 +167,10 @@ fn host_ports(pod: &Pod) -> impl Iterator<Item = (Option<IpAddr>, &str, i32)> {
     let ports = containers.flat_map(|container| container.ports.iter().flatten());
     ports.filter_map(|port| {
         let number = port.host_port.filter(|number| *number > 0)?;
-        let address: Option<IpAddr> = port.host_ip.as_ref().and_then(|address| address.parse().ok());
+        let address: Option<IpAddr> = port
+            .host_ip
+            .as_ref()
+            .and_then(|address| address.parse().ok());
         let address = address.filter(|address| !address.is_unspecified());
         Some((address, port.protocol.as_deref().unwrap_or("TCP"), number))
     })

@@ -109,7 +109,13 @@ fn frees_something(change: &Change) -> bool {
                 .map(|condition| (condition.type_, condition.status))
                 .collect();
             let labels = node.metadata.labels.clone();
-            (labels, spec.taints, spec.unschedulable, status.allocatable, conditions)
+            (
+                labels,
+                spec.taints,
+                spec.unschedulable,
+                status.allocatable,
+                conditions,
+            )
         };
         let new = change.new::<Node>().map(relevant);
         return new.is_some() && change.old::<Node>().map(relevant) != new;
@@ -191,7 +197,11 @@ fn report(pod: &Pod, message: &str, now: Timestamp) -> Vec<Action> {
         ..PodCondition::default()
     };
     let mut new = pod.clone();
-    let conditions = new.status.get_or_insert_default().conditions.get_or_insert_default();
+    let conditions = new
+        .status
+        .get_or_insert_default()
+        .conditions
+        .get_or_insert_default();
     conditions.retain(|condition| condition.type_ != TYPE);
     conditions.push(condition);
     let note = Note {
@@ -200,7 +210,9 @@ fn report(pod: &Pod, message: &str, now: Timestamp) -> Vec<Action> {
         message,
         component: NAME,
     };
-    let mut actions: Vec<Action> = Action::update(pod, &new, Some("status")).into_iter().collect();
+    let mut actions: Vec<Action> = Action::update(pod, &new, Some("status"))
+        .into_iter()
+        .collect();
     actions.push(record(pod, &note, now));
     actions
 }

@@ -166,9 +166,7 @@ mod tests {
 
     #[test]
     fn init_containers_count_by_their_maximum_and_sidecars_by_their_sum() {
-        let container = |cpu: &str, policy: Option<&str>| {
-            json!({"name": "c", "restartPolicy": policy, "resources": {"requests": {"cpu": cpu}}})
-        };
+        let container = |cpu: &str, policy: Option<&str>| json!({"name": "c", "restartPolicy": policy, "resources": {"requests": {"cpu": cpu}}});
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {},
             "spec": {
@@ -180,6 +178,11 @@ mod tests {
         }))
         .unwrap();
         let wanted = [("cpu", 1010), ("pods", 1000)];
-        assert_eq!(requests(&pod), wanted.map(|(name, amount)| (name.to_owned(), amount)).into());
+        assert_eq!(
+            requests(&pod),
+            wanted
+                .map(|(name, amount)| (name.to_owned(), amount))
+                .into()
+        );
     }
 }

@@ -32,7 +32,10 @@ pub(super) fn best<'a>(
         (1, marks(nodes, |node| -crowd(node, snapshot))),
     ];
     let total = |index: usize| -> i64 {
-        criteria.iter().map(|(weight, marks)| weight * marks[index]).sum()
+        criteria
+            .iter()
+            .map(|(weight, marks)| weight * marks[index])
+            .sum()
     };
     // `max_by_key` takes the last of equals.
     let index = (0..nodes.len()).rev().max_by_key(|index| total(*index))?;
@@ -45,7 +48,13 @@ fn marks(nodes: &[&Arc<Node>], criterion: impl Fn(&Node) -> i64) -> Vec<i64> {
     let least = raw.iter().min().copied().unwrap_or_default();
     let range = raw.iter().max().copied().unwrap_or_default() - least;
     raw.into_iter()
-        .map(|value| if range == 0 { 0 } else { (value - least) * FULL / range })
+        .map(|value| {
+            if range == 0 {
+                0
+            } else {
+                (value - least) * FULL / range
+            }
+        })
         .collect()
 }
 
@@ -64,9 +73,14 @@ fn number(count: usize) -> i64 {
 }
 
 fn node_preference(pod: &Pod, node: &Node) -> i64 {
-    let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref()?.node_affinity.as_ref());
+    let affinity = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.affinity.as_ref()?.node_affinity.as_ref());
     let preferred = affinity.and_then(|affinity| {
-        affinity.preferred_during_scheduling_ignored_during_execution.as_ref()
+        affinity
+            .preferred_during_scheduling_ignored_during_execution
+            .as_ref()
     });
     preferred
         .into_iter()
@@ -83,15 +97,21 @@ fn between_pods(pod: &Pod, snapshot: &Snapshot) -> Weights {
     let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref());
     let towards = affinity.and_then(|affinity| {
         let rules = affinity.pod_affinity.as_ref()?;
-        rules.preferred_during_scheduling_ignored_during_execution.as_deref()
+        rules
+            .preferred_during_scheduling_ignored_during_execution
+            .as_deref()
     });
     let away = affinity.and_then(|affinity| {
         let rules = affinity.pod_anti_affinity.as_ref()?;
-        rules.preferred_during_scheduling_ignored_during_execution.as_deref()
+        rules
+            .preferred_during_scheduling_ignored_during_execution
+            .as_deref()
     });
     let terms = |terms: Option<&[WeightedPodAffinityTerm]>, sign: i64| {
         let terms = terms.unwrap_or_default().to_vec();
-        terms.into_iter().map(move |term| (term.pod_affinity_term, sign * i64::from(term.weight)))
+        terms
+            .into_iter()
+            .map(move |term| (term.pod_affinity_term, sign * i64::from(term.weight)))
     };
     let terms: Vec<_> = terms(towards, 1).chain(terms(away, -1)).collect();
     let mut weights = Weights::new();
@@ -129,7 +149,12 @@ fn siblings(pod: &Pod, node: &Node, snapshot: &Snapshot) -> i64 {
         controller_of(&other.metadata).is_some_and(|found| found.uid == owner.uid)
             && pod_state::is_active(other)
     };
-    number(snapshot.pods_on(name_of(&node.metadata)).filter(same).count())
+    number(
+        snapshot
+            .pods_on(name_of(&node.metadata))
+            .filter(same)
+            .count(),
+    )
 }
 
 /// Pods on the node, of whatever kind.

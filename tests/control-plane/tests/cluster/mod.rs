@@ -44,7 +44,12 @@ impl Cluster {
             tokio::spawn(scheduler::run(client.clone(), shutdown.clone())),
             tokio::spawn(run_pods(client.clone(), shutdown.clone())),
         ];
-        let cluster = Self { client, shutdown, tasks, _data: data };
+        let cluster = Self {
+            client,
+            shutdown,
+            tasks,
+            _data: data,
+        };
         cluster
             .eventually("the default ServiceAccount", |cluster| {
                 cluster.get("", "serviceaccounts", "default")
@@ -67,26 +72,44 @@ impl Cluster {
 
     /// An object of the namespace `default`, or a cluster-scoped one.
     pub fn get(&self, group: &str, plural: &str, name: &str) -> Option<Value> {
-        self.client.untyped(group, plural).unwrap().get("default", name).unwrap()
+        self.client
+            .untyped(group, plural)
+            .unwrap()
+            .get("default", name)
+            .unwrap()
     }
 
     pub async fn create(&self, group: &str, plural: &str, object: Value) -> Value {
-        self.client.untyped(group, plural).unwrap().create(&object).await.unwrap()
+        self.client
+            .untyped(group, plural)
+            .unwrap()
+            .create(&object)
+            .await
+            .unwrap()
     }
 
     pub async fn patch(&self, group: &str, plural: &str, name: &str, patch: Value) -> Value {
         let handle = self.client.untyped(group, plural).unwrap();
-        handle.patch("default", name, &Patch::Merge(patch)).await.unwrap()
+        handle
+            .patch("default", name, &Patch::Merge(patch))
+            .await
+            .unwrap()
     }
 
     pub async fn patch_status(&self, group: &str, plural: &str, name: &str, patch: Value) -> Value {
         let handle = self.client.untyped(group, plural).unwrap();
-        handle.patch_status("default", name, &Patch::Merge(patch)).await.unwrap()
+        handle
+            .patch_status("default", name, &Patch::Merge(patch))
+            .await
+            .unwrap()
     }
 
     pub async fn delete(&self, group: &str, plural: &str, name: &str, how: Option<Propagation>) {
         let handle = self.client.untyped(group, plural).unwrap();
-        let options = DeleteOptions { propagation: how, ..DeleteOptions::default() };
+        let options = DeleteOptions {
+            propagation: how,
+            ..DeleteOptions::default()
+        };
         handle.delete("default", name, &options).await.unwrap();
     }
 
@@ -126,7 +149,10 @@ impl Cluster {
                 return found;
             }
             if let Some(task) = self.tasks.iter().find(|task| task.is_finished()) {
-                panic!("a task ended early (task {:?}) while waiting for: {what}", task.id());
+                panic!(
+                    "a task ended early (task {:?}) while waiting for: {what}",
+                    task.id()
+                );
             }
             if Instant::now() > deadline {
                 panic!("not within {PATIENCE:?}: {what}\n{}", self.describe());
@@ -210,7 +236,9 @@ async fn act_for(client: &Client, pod: &Value, addresses: &AtomicU32) -> anyhow:
                 {"type": "Ready", "status": "True", "lastTransitionTime": now},
             ],
         }});
-        pods.patch_status(namespace, name, &Patch::Merge(status)).await.map(drop)
+        pods.patch_status(namespace, name, &Patch::Merge(status))
+            .await
+            .map(drop)
     } else {
         Ok(())
     };

@@ -29,7 +29,9 @@ impl Draft {
     /// Replicas that are available.
     pub(super) fn available(&self) -> i32 {
         let status = self.set.status.as_ref();
-        status.and_then(|status| status.available_replicas).unwrap_or_default()
+        status
+            .and_then(|status| status.available_replicas)
+            .unwrap_or_default()
     }
 
     /// An annotation that holds a number.
@@ -47,7 +49,10 @@ impl Draft {
     pub(super) fn scale(&mut self, replicas: i32, deployment: &Deployment) -> bool {
         let desired = desired(deployment);
         self.annotate(DESIRED, desired.into());
-        self.annotate(MAXIMUM, i64::from(desired) + i64::from(Limits::of(deployment).surge));
+        self.annotate(
+            MAXIMUM,
+            i64::from(desired) + i64::from(Limits::of(deployment).surge),
+        );
         let changed = self.replicas() != replicas;
         if let Some(spec) = &mut self.set.spec {
             spec.replicas = Some(replicas.max(0));
@@ -57,7 +62,11 @@ impl Draft {
 
     /// Whether the API has the set under the generation that its status speaks of.
     pub(super) fn observed(&self) -> bool {
-        let seen = self.set.status.as_ref().and_then(|status| status.observed_generation);
+        let seen = self
+            .set
+            .status
+            .as_ref()
+            .and_then(|status| status.observed_generation);
         seen >= self.set.metadata.generation
     }
 
@@ -72,7 +81,11 @@ impl Draft {
 
 /// Replicas a Deployment asks for.
 pub(super) fn desired(deployment: &Deployment) -> i32 {
-    deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+    deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.replicas)
+        .unwrap_or(1)
 }
 
 /// The state of one Deployment during a reconcile.
@@ -172,7 +185,11 @@ impl<'a> Rollout<'a> {
             return Some(vec![self.count_collision()]);
         }
         let room = desired(self.deployment) + self.limits().surge - self.total();
-        let first = if self.is_recreate() { desired(self.deployment) } else { room };
+        let first = if self.is_recreate() {
+            desired(self.deployment)
+        } else {
+            room
+        };
         draft.scale(first.clamp(0, desired(self.deployment)), self.deployment);
         self.newest = Some(draft);
         self.revision = Some(revision);
@@ -186,7 +203,9 @@ impl<'a> Rollout<'a> {
 
     fn count_collision(&self) -> Action {
         let status = self.deployment.status.as_ref();
-        let count = status.and_then(|status| status.collision_count).unwrap_or_default();
+        let count = status
+            .and_then(|status| status.collision_count)
+            .unwrap_or_default();
         Action::Patch {
             key: Key::of(self.deployment),
             subresource: Some("status"),

@@ -162,7 +162,11 @@ impl Limits {
         let surge = share(surge, replicas, true);
         let unavailable = share(unavailable, replicas, false);
         // With both at zero nothing could ever move.
-        let unavailable = if surge == 0 { unavailable.max(1) } else { unavailable };
+        let unavailable = if surge == 0 {
+            unavailable.max(1)
+        } else {
+            unavailable
+        };
         Self {
             surge,
             unavailable: unavailable.min(replicas),
@@ -174,12 +178,14 @@ impl Limits {
 fn share(value: Option<&IntOrString>, whole: i32, round_up: bool) -> i32 {
     let percent = match value {
         Some(IntOrString::Int(number)) => return (*number).max(0),
-        Some(IntOrString::String(text)) => {
-            text.trim_end_matches('%').parse().unwrap_or_default()
-        }
+        Some(IntOrString::String(text)) => text.trim_end_matches('%').parse().unwrap_or_default(),
         None => 25_i64,
     };
     let product = i64::from(whole) * percent;
-    let share = if round_up { (product + 99) / 100 } else { product / 100 };
+    let share = if round_up {
+        (product + 99) / 100
+    } else {
+        product / 100
+    };
     i32::try_from(share.max(0)).unwrap_or(i32::MAX)
 }

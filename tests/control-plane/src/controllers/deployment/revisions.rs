@@ -27,8 +27,15 @@ const HISTORY: i32 = 10;
 
 /// Whether the set was made from the Deployment's current template.
 pub(super) fn has_template_of(set: &ReplicaSet, deployment: &Deployment) -> bool {
-    let wanted = deployment.spec.as_ref().map(|spec| without_hash(&spec.template));
-    let found = set.spec.as_ref().and_then(|spec| spec.template.as_ref()).map(without_hash);
+    let wanted = deployment
+        .spec
+        .as_ref()
+        .map(|spec| without_hash(&spec.template));
+    let found = set
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.template.as_ref())
+        .map(without_hash);
     wanted == found
 }
 
@@ -47,7 +54,10 @@ fn without_hash(template: &PodTemplateSpec) -> PodTemplateSpec {
 
 /// A name for the template: equal templates have equal names until a collision is counted.
 fn template_hash(deployment: &Deployment) -> String {
-    let collisions = deployment.status.as_ref().and_then(|status| status.collision_count);
+    let collisions = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.collision_count);
     let mut hash = Sha256::new();
     if let Some(spec) = &deployment.spec {
         hash.update(to_value(&spec.template).to_string());
@@ -63,7 +73,11 @@ pub(super) fn new_set(deployment: &Deployment, revision: i64) -> ReplicaSet {
     let spec = deployment.spec.clone().unwrap_or_default();
     let hash = template_hash(deployment);
     let mut template = spec.template;
-    let labels = template.metadata.get_or_insert_default().labels.get_or_insert_default();
+    let labels = template
+        .metadata
+        .get_or_insert_default()
+        .labels
+        .get_or_insert_default();
     labels.insert(TEMPLATE_HASH.to_owned(), hash.clone());
     let mut selector = spec.selector;
     let wanted = selector.match_labels.get_or_insert_default();
@@ -74,7 +88,10 @@ pub(super) fn new_set(deployment: &Deployment, revision: i64) -> ReplicaSet {
         metadata: ObjectMeta {
             name: Some(format!("{}-{hash}", name_of(&deployment.metadata))),
             namespace: deployment.metadata.namespace.clone(),
-            labels: template.metadata.as_ref().and_then(|metadata| metadata.labels.clone()),
+            labels: template
+                .metadata
+                .as_ref()
+                .and_then(|metadata| metadata.labels.clone()),
             annotations: Some(annotations),
             owner_references: Some(vec![controller_reference(deployment)]),
             ..ObjectMeta::default()
@@ -121,7 +138,11 @@ pub(super) fn clean_up(rollout: &Rollout<'_>) -> Vec<Action> {
     past.into_iter()
         .take(surplus)
         .filter(|draft| {
-            let pods = draft.set.status.as_ref().map_or(0, |status| status.replicas);
+            let pods = draft
+                .set
+                .status
+                .as_ref()
+                .map_or(0, |status| status.replicas);
             let leaving = draft.set.metadata.deletion_timestamp.is_some();
             pods == 0 && draft.replicas() == 0 && draft.observed() && !leaving
         })

@@ -63,7 +63,11 @@ fn is_saturated(rollout: &Rollout<'_>) -> bool {
 fn scale_in_proportion(rollout: &mut Rollout<'_>) {
     let deployment = rollout.deployment;
     let wanted = desired(deployment);
-    let allowed = if wanted > 0 { wanted + rollout.limits().surge } else { 0 };
+    let allowed = if wanted > 0 {
+        wanted + rollout.limits().surge
+    } else {
+        0
+    };
     let to_add = allowed - rollout.total();
     let mut drafts: Vec<&mut Draft> = rollout
         .old
@@ -91,13 +95,23 @@ fn scale_in_proportion(rollout: &mut Rollout<'_>) {
     }
 }
 
-fn proportion(draft: &Draft, deployment: &Deployment, allowed: i32, to_add: i32, added: i32) -> i32 {
+fn proportion(
+    draft: &Draft,
+    deployment: &Deployment,
+    allowed: i32,
+    to_add: i32,
+    added: i32,
+) -> i32 {
     if to_add == 0 {
         return 0;
     }
     let left = to_add - added;
     let fraction = fraction(draft, deployment, allowed);
-    if to_add > 0 { fraction.min(left) } else { fraction.max(left) }
+    if to_add > 0 {
+        fraction.min(left)
+    } else {
+        fraction.max(left)
+    }
 }
 
 /// What the set would gain or lose if all grew alike, rounded to the nearest number.
@@ -105,7 +119,10 @@ fn fraction(draft: &Draft, deployment: &Deployment, allowed: i32) -> i32 {
     if desired(deployment) == 0 {
         return -draft.replicas();
     }
-    let status = deployment.status.as_ref().and_then(|status| status.replicas);
+    let status = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.replicas);
     let before = draft.number(MAXIMUM).filter(|number| *number > 0);
     let before = before.unwrap_or_else(|| i64::from(status.unwrap_or(allowed).max(1)));
     let product = i64::from(draft.replicas()) * i64::from(allowed);

@@ -37,9 +37,13 @@ pub(super) fn is_complete(rollout: &Rollout<'_>) -> bool {
 }
 
 fn all_there(status: &DeploymentStatus, wanted: i32) -> bool {
-    [status.updated_replicas, status.replicas, status.available_replicas]
-        .iter()
-        .all(|count| count.unwrap_or_default() == wanted)
+    [
+        status.updated_replicas,
+        status.replicas,
+        status.available_replicas,
+    ]
+    .iter()
+    .all(|count| count.unwrap_or_default() == wanted)
 }
 
 fn counts(rollout: &Rollout<'_>) -> DeploymentStatus {
@@ -85,9 +89,17 @@ struct Verdict {
 fn available(rollout: &Rollout<'_>) -> Verdict {
     let minimum = desired(rollout.deployment) - rollout.limits().unavailable;
     let (status, reason, message) = if rollout.available() >= minimum {
-        ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+        (
+            "True",
+            "MinimumReplicasAvailable",
+            "Deployment has minimum availability.",
+        )
     } else {
-        ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+        (
+            "False",
+            "MinimumReplicasUnavailable",
+            "Deployment does not have minimum availability.",
+        )
     };
     Verdict {
         type_: AVAILABLE,
@@ -113,32 +125,52 @@ fn progress(
         conditions.retain(|condition| condition.type_ != PROGRESSING);
         return;
     }
-    let current = conditions.iter().find(|condition| condition.type_ == PROGRESSING);
+    let current = conditions
+        .iter()
+        .find(|condition| condition.type_ == PROGRESSING);
     let reason = current.and_then(|condition| condition.reason.as_deref());
-    let newest = rollout.newest.as_ref().map(|newest| name_of(&newest.set.metadata));
-    let subject = newest.map_or("Deployment".to_owned(), |name| format!("ReplicaSet \"{name}\""));
+    let newest = rollout
+        .newest
+        .as_ref()
+        .map(|newest| name_of(&newest.set.metadata));
+    let subject = newest.map_or("Deployment".to_owned(), |name| {
+        format!("ReplicaSet \"{name}\"")
+    });
     let paused = rollout.spec().paused.unwrap_or_default();
-    let created = rollout.newest.as_ref().is_some_and(|newest| newest.original.is_none());
+    let created = rollout
+        .newest
+        .as_ref()
+        .is_some_and(|newest| newest.original.is_none());
     if paused {
         if reason != Some("DeploymentPaused") {
-            let pause = verdict("Unknown", "DeploymentPaused", "Deployment is paused".to_owned());
+            let pause = verdict(
+                "Unknown",
+                "DeploymentPaused",
+                "Deployment is paused".to_owned(),
+            );
             set_condition(conditions, pause, now);
         }
     } else if reason == Some("DeploymentPaused") {
-        let resume = verdict("Unknown", "DeploymentResumed", "Deployment is resumed".to_owned());
+        let resume = verdict(
+            "Unknown",
+            "DeploymentResumed",
+            "Deployment is resumed".to_owned(),
+        );
         set_condition(conditions, resume, now);
     } else if created {
         let message = format!("Created new replica set \"{}\"", newest.unwrap_or_default());
-        set_condition(conditions, verdict("True", "NewReplicaSetCreated", message), now);
+        set_condition(
+            conditions,
+            verdict("True", "NewReplicaSetCreated", message),
+            now,
+        );
     } else if all_there(status, desired(rollout.deployment)) {
         let message = format!("{subject} has successfully progressed.");
         set_condition(conditions, verdict("True", COMPLETE, message), now);
     } else if current.is_none() || has_progressed(rollout, status) {
         let message = format!("{subject} is progressing.");
         let moving = verdict("True", "ReplicaSetUpdated", message);
-        conditions.retain(|condition| {
-            condition.type_ != PROGRESSING || condition.status == "True"
-        });
+        conditions.retain(|condition| condition.type_ != PROGRESSING || condition.status == "True");
         let since = conditions
             .iter()
             .find(|condition| condition.type_ == PROGRESSING)
@@ -147,7 +179,11 @@ fn progress(
         conditions.push(condition(moving, since, now));
     } else if deadline(rollout, &with(status, conditions)).is_some_and(|end| end <= now) {
         let message = format!("{subject} has timed out progressing.");
-        set_condition(conditions, verdict("False", "ProgressDeadlineExceeded", message), now);
+        set_condition(
+            conditions,
+            verdict("False", "ProgressDeadlineExceeded", message),
+            now,
+        );
     }
 }
 
@@ -178,19 +214,29 @@ fn deadline(rollout: &Rollout<'_>, status: &DeploymentStatus) -> Option<Timestam
         return None;
     }
     let conditions = status.conditions.iter().flatten();
-    let condition = conditions.filter(|condition| condition.type_ == PROGRESSING).last()?;
+    let condition = conditions
+        .filter(|condition| condition.type_ == PROGRESSING)
+        .last()?;
     let settled = [COMPLETE, "ProgressDeadlineExceeded"];
-    if condition.reason.as_deref().is_some_and(|reason| settled.contains(&reason)) {
+    if condition
+        .reason
+        .as_deref()
+        .is_some_and(|reason| settled.contains(&reason))
+    {
         return None;
     }
     let since = condition.last_update_time.as_ref()?.0;
-    since.checked_add(SignedDuration::from_secs(seconds.into())).ok()
+    since
+        .checked_add(SignedDuration::from_secs(seconds.into()))
+        .ok()
 }
 
 /// Sets a condition; its times stay when status and reason do, and its transition time stays when
 /// the status does.
 fn set_condition(conditions: &mut Vec<DeploymentCondition>, verdict: Verdict, now: Timestamp) {
-    let position = conditions.iter().position(|condition| condition.type_ == verdict.type_);
+    let position = conditions
+        .iter()
+        .position(|condition| condition.type_ == verdict.type_);
     let Some(found) = position.map(|position| &mut conditions[position]) else {
         conditions.push(condition(verdict, None, now));
         return;

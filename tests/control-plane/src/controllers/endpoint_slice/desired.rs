@@ -88,7 +88,11 @@ pub(crate) struct Groups {
 /// Computes the endpoints of a Service from its pods and their nodes.
 pub(crate) fn desired_groups(service: &Service, snapshot: &Snapshot) -> Groups {
     let mut groups = Groups {
-        changed_at: service.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        changed_at: service
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map(|time| time.0),
         ..Groups::default()
     };
     let address_types = address_types(service);
@@ -123,7 +127,11 @@ pub(crate) fn desired_groups(service: &Service, snapshot: &Snapshot) -> Groups {
         }
     }
     for address_type in address_types {
-        if !groups.endpoints.keys().any(|(found, _)| *found == address_type) {
+        if !groups
+            .endpoints
+            .keys()
+            .any(|(found, _)| *found == address_type)
+        {
             groups
                 .endpoints
                 .insert((address_type, Vec::new()), BTreeMap::new());
@@ -134,13 +142,23 @@ pub(crate) fn desired_groups(service: &Service, snapshot: &Snapshot) -> Groups {
 
 fn address_types(service: &Service) -> Vec<AddressType> {
     let spec = service.spec.as_ref();
-    let families = spec.and_then(|spec| spec.ip_families.as_deref()).unwrap_or_default();
+    let families = spec
+        .and_then(|spec| spec.ip_families.as_deref())
+        .unwrap_or_default();
     let mut types: Vec<AddressType> = families
         .iter()
-        .map(|family| if family == "IPv6" { AddressType::V6 } else { AddressType::V4 })
+        .map(|family| {
+            if family == "IPv6" {
+                AddressType::V6
+            } else {
+                AddressType::V4
+            }
+        })
         .collect();
     if types.is_empty() {
-        let cluster_ip = spec.and_then(|spec| spec.cluster_ip.as_deref()).unwrap_or_default();
+        let cluster_ip = spec
+            .and_then(|spec| spec.cluster_ip.as_deref())
+            .unwrap_or_default();
         types.push(AddressType::of(cluster_ip).unwrap_or(AddressType::V4));
     }
     types
@@ -182,7 +200,12 @@ fn endpoint(service: &Service, pod: &Pod, snapshot: &Snapshot) -> Option<Endpoin
             serving: Some(serving),
             terminating: Some(terminating),
         }),
-        hints: hints(spec.traffic_distribution.as_deref(), ready, zone.as_deref(), node_name),
+        hints: hints(
+            spec.traffic_distribution.as_deref(),
+            ready,
+            zone.as_deref(),
+            node_name,
+        ),
         hostname: hostname(service, pod),
         node_name: node_name.map(str::to_owned),
         target_ref: Some(object_reference(pod)),

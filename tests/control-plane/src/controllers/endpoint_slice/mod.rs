@@ -98,8 +98,7 @@ pub(crate) fn selected_pods<'a>(
         .pods
         .in_namespace(namespace_of(&service.metadata))
         .filter(move |pod| {
-            selector
-                .is_some_and(|selector| matches_all(selector, pod.metadata.labels.as_ref()))
+            selector.is_some_and(|selector| matches_all(selector, pod.metadata.labels.as_ref()))
                 && !pod_state::is_terminal(pod)
         })
 }

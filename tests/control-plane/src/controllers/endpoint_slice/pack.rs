@@ -142,7 +142,9 @@ fn keep<'a>(
 }
 
 fn take(draft: &mut Draft<'_>, rest: &mut Vec<Endpoint>) {
-    let room = CAPACITY.saturating_sub(draft.endpoints.len()).min(rest.len());
+    let room = CAPACITY
+        .saturating_sub(draft.endpoints.len())
+        .min(rest.len());
     draft.touched |= room > 0;
     draft.endpoints.extend(rest.drain(..room));
 }
@@ -157,7 +159,10 @@ fn write(
     if !draft.touched {
         return None;
     }
-    let mut slice = draft.old.cloned().unwrap_or_else(|| new_slice(service, group));
+    let mut slice = draft
+        .old
+        .cloned()
+        .unwrap_or_else(|| new_slice(service, group));
     slice.endpoints = draft.endpoints;
     slice.metadata.labels = Some(labels.clone());
     set_trigger_time(&mut slice.metadata, changed_at);
@@ -191,7 +196,10 @@ fn slice_labels(service: &Service) -> Labels {
     if headless {
         labels.insert(HEADLESS.to_owned(), String::new());
     }
-    labels.insert(SERVICE_NAME.to_owned(), name_of(&service.metadata).to_owned());
+    labels.insert(
+        SERVICE_NAME.to_owned(),
+        name_of(&service.metadata).to_owned(),
+    );
     labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
     labels
 }

@@ -174,9 +174,18 @@ fn a_named_port_that_differs_by_pod_makes_slices_per_port() {
     other["spec"]["containers"][0]["ports"][0]["containerPort"] = json!(9090);
     let mut lacking = pod("c", "10.244.0.4", true);
     lacking["spec"]["containers"][0]["ports"][0]["name"] = json!("admin");
-    let objects = [plain_service(), node("n1", "z1"), pod("a", "10.244.0.2", true), other, lacking];
+    let objects = [
+        plain_service(),
+        node("n1", "z1"),
+        pod("a", "10.244.0.2", true),
+        other,
+        lacking,
+    ];
     let actions = reconcile(&objects);
-    let ports: Vec<&Value> = created(&actions).iter().map(|slice| &slice["ports"]).collect();
+    let ports: Vec<&Value> = created(&actions)
+        .iter()
+        .map(|slice| &slice["ports"])
+        .collect();
     assert_eq!(
         ports,
         [
@@ -194,7 +203,10 @@ fn scaling_to_zero_leaves_one_empty_slice() {
     let [Action::Create { object, .. }, Action::Delete { key, .. }] = actions.as_slice() else {
         panic!("a placeholder and a deletion expected, not {actions:?}")
     };
-    assert_eq!((&object["endpoints"], &object["ports"]), (&json!([]), &json!([])));
+    assert_eq!(
+        (&object["endpoints"], &object["ports"]),
+        (&json!([]), &json!([]))
+    );
     assert_eq!(key.name, "web-1");
 }
 
@@ -216,11 +228,20 @@ fn headless_not_ready_dual_stack_and_hints() {
         .collect();
     assert_eq!(
         summary,
-        [(&json!("IPv4"), &json!(["10.244.0.2"])), (&json!("IPv6"), &json!(["fd00::2"]))]
+        [
+            (&json!("IPv4"), &json!(["10.244.0.2"])),
+            (&json!("IPv6"), &json!(["fd00::2"]))
+        ]
     );
-    assert_eq!(slices[0]["metadata"]["labels"]["service.kubernetes.io/headless"], "");
+    assert_eq!(
+        slices[0]["metadata"]["labels"]["service.kubernetes.io/headless"],
+        ""
+    );
     let endpoint = &slices[0]["endpoints"][0];
-    assert_eq!(endpoint["conditions"], json!({"ready": true, "serving": false, "terminating": false}));
+    assert_eq!(
+        endpoint["conditions"],
+        json!({"ready": true, "serving": false, "terminating": false})
+    );
     assert_eq!(endpoint["hostname"], "a");
     assert_eq!(
         endpoint["hints"],
@@ -234,7 +255,14 @@ fn services_whose_endpoints_others_write_are_left_alone() {
         json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80}]}),
         json!({"type": "ExternalName", "externalName": "example.org", "selector": {"app": "web"}}),
     ] {
-        assert_eq!(reconcile(&[service(spec), node("n1", "z1"), pod("a", "10.244.0.2", true)]), []);
+        assert_eq!(
+            reconcile(&[
+                service(spec),
+                node("n1", "z1"),
+                pod("a", "10.244.0.2", true)
+            ]),
+            []
+        );
     }
 }
 
@@ -253,11 +281,18 @@ fn a_pod_concerns_the_services_that_select_it_before_or_after() {
 
 #[test]
 fn a_node_concerns_services_only_when_its_zone_changes() {
-    let mut state = snapshot(&[plain_service(), node("n1", "z1"), pod("a", "10.244.0.2", true)]);
+    let mut state = snapshot(&[
+        plain_service(),
+        node("n1", "z1"),
+        pod("a", "10.244.0.2", true),
+    ]);
     let mut beat = node("n1", "z1");
     beat["status"] = json!({"conditions": []});
     let change = observe(&mut state, &beat, 9).remove(0);
     assert_eq!(EndpointSlices.affected(&change, &state), []);
     let change = observe(&mut state, &node("n1", "z2"), 10).remove(0);
-    assert_eq!(EndpointSlices.affected(&change, &state), [Key::new::<Service>("shop", "web")]);
+    assert_eq!(
+        EndpointSlices.affected(&change, &state),
+        [Key::new::<Service>("shop", "web")]
+    );
 }

@@ -54,7 +54,12 @@ impl Controller for ReplicaSets {
             return Vec::new();
         };
         let candidates = snapshot.pods.in_namespace(&key.namespace);
-        let claim = claim(set.as_ref(), &spec.selector, candidates, pod_state::is_active);
+        let claim = claim(
+            set.as_ref(),
+            &spec.selector,
+            candidates,
+            pod_state::is_active,
+        );
         let mut actions = claim.actions;
         let active: Vec<&Arc<Pod>> = claim
             .owned
@@ -74,7 +79,10 @@ impl Controller for ReplicaSets {
 
 /// The number of pods asked for.
 pub(crate) fn replicas(set: &ReplicaSet) -> i32 {
-    set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+    set.spec
+        .as_ref()
+        .and_then(|spec| spec.replicas)
+        .unwrap_or(1)
 }
 
 fn scale(set: &ReplicaSet, active: &[&Arc<Pod>], snapshot: &Snapshot) -> Vec<Action> {

@@ -25,7 +25,10 @@ pub(super) fn first_to_go<'a>(pods: &[&'a Arc<Pod>], snapshot: &Snapshot) -> Vec
     let mut ranked = pods.to_vec();
     ranked.sort_by_cached_key(|pod| {
         let node = pod_state::node_name(pod);
-        let neighbours = node.and_then(|node| crowd.get(node)).copied().unwrap_or_default();
+        let neighbours = node
+            .and_then(|node| crowd.get(node))
+            .copied()
+            .unwrap_or_default();
         (
             node.is_some(),
             phase_rank(pod_state::phase(pod)),
@@ -57,7 +60,13 @@ fn deletion_cost(pod: &Pod) -> i32 {
 }
 
 fn restarts(pod: &Pod) -> i32 {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    let counts = statuses.into_iter().flatten().map(|status| status.restart_count);
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
+    let counts = statuses
+        .into_iter()
+        .flatten()
+        .map(|status| status.restart_count);
     counts.max().unwrap_or_default()
 }

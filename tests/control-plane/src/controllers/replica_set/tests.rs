@@ -97,9 +97,20 @@ fn the_least_useful_pods_go_first() {
     cheap["metadata"]["annotations"] = json!({"controller.kubernetes.io/pod-deletion-cost": "-5"});
     let mut young = pod("young", true);
     young["status"]["conditions"][0]["lastTransitionTime"] = json!(ago(5));
-    let objects = [set(1), pod("old", true), young, cheap, pod("unready", false), pending, unbound];
+    let objects = [
+        set(1),
+        pod("old", true),
+        young,
+        cheap,
+        pod("unready", false),
+        pending,
+        unbound,
+    ];
     let actions = reconcile(&objects);
-    assert_eq!(deleted(&actions), ["unbound", "pending", "unready", "cheap", "young"]);
+    assert_eq!(
+        deleted(&actions),
+        ["unbound", "pending", "unready", "cheap", "young"]
+    );
 }
 
 #[test]
@@ -145,7 +156,10 @@ fn matching_orphans_are_adopted_and_strangers_released() {
     };
     assert_eq!(
         actions,
-        [patch("orphan", json!([owner()]), "3"), patch("stranger", json!([]), "4")]
+        [
+            patch("orphan", json!([owner()]), "3"),
+            patch("stranger", json!([]), "4")
+        ]
     );
 }
 
