@@ -19,6 +19,7 @@ pub mod health;
 pub mod host;
 #[cfg(test)]
 mod http_client;
+pub mod install;
 pub mod lease;
 pub mod logging;
 pub mod metrics;

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use agent::config::{Config, Settings};
+use agent::install::{Install, install};
 use agent::{daemon, logging, preflight};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use clap::error::ErrorKind;
 
 /// Node daemon: overlay network, Services and NetworkPolicy of this node.
@@ -18,6 +19,15 @@ struct Arguments {
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
+    #[command(subcommand)]
+    task: Option<Task>,
+}
+
+/// What else this program does.
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Put the CNI plugins and their configuration where the container runtime looks, and end
+    InstallCni(Install),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +50,12 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
+    if let Some(Task::InstallCni(what)) = &arguments.task {
+        for path in install(what)? {
+            println!("{}", path.display());
+        }
+        return Ok(());
+    }
     let config = Config::load(arguments.config.as_deref(), arguments.settings)?;
     logging::init(&config)?;
     for key in &config.net.ignored {
