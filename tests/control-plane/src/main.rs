@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use ipnetwork::IpNetwork;
+use tokio::signal::unix::{SignalKind, signal};
 use towline_control_plane::run::{ControlPlane, Options};
 use towline_control_plane::serve::NetnsListen;
 use towline_control_plane::tls::write_private;
-use ipnetwork::IpNetwork;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// A small, real Kubernetes control plane: API server, controllers and scheduler in one process.
 #[derive(Debug, Parser)]
@@ -62,7 +62,10 @@ fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     let Command::Serve(arguments) = cli.command;
     match serve(arguments) {
         Ok(()) => std::process::ExitCode::SUCCESS,
@@ -74,12 +77,15 @@ fn main() -> std::process::ExitCode {
 }
 
 fn serve(arguments: Serve) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let advertise =
-            arguments.advertise.or_else(|| arguments.listen_netns.first().map(|place| place.address));
+        let advertise = arguments
+            .advertise
+            .or_else(|| arguments.listen_netns.first().map(|place| place.address));
         let own = arguments.listen.len();
         let options = Options {
             data_dir: arguments.data_dir,
@@ -123,7 +129,11 @@ fn write_kubeconfigs(
 ) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for (index, address) in control_plane.addresses().iter().enumerate() {
-        let (word, number) = if index < own { ("", index) } else { ("netns", index - own) };
+        let (word, number) = if index < own {
+            ("", index)
+        } else {
+            ("netns", index - own)
+        };
         let suffix = match (word, number) {
             ("", 0) => String::new(),
             (word, 0) => format!(".{word}"),

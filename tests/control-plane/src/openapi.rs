@@ -128,10 +128,11 @@ fn schema(resource: &Resource) -> Value {
 fn patch_operation(resource: &Resource) -> Value {
     let query = |name: &str, kind: &str| json!({"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true}});
     let body = json!({"schema": {"type": "object"}});
+    // Not the strategic one: kubectl would then look for merge keys in the schema, which has none,
+    // and complain before it takes its own.
     let media = [
         "application/json-patch+json",
         "application/merge-patch+json",
-        "application/strategic-merge-patch+json",
     ];
     let content: serde_json::Map<String, Value> = media
         .iter()

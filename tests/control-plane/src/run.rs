@@ -44,6 +44,7 @@ pub struct ControlPlane {
     addresses: Vec<SocketAddr>,
     authority: Authority,
     admin: Identity,
+    api: Arc<Api>,
     client: Client,
     shutdown: CancellationToken,
     tasks: JoinSet<anyhow::Result<()>>,
@@ -87,7 +88,7 @@ impl ControlPlane {
         let client = Client::new(api.clone());
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let server = Arc::new(Server::new(api, &config.advertise.to_string()));
+        let server = Arc::new(Server::new(api.clone(), &config.advertise.to_string()));
         let serving = crate::serve::serve(server, tls, listeners, shutdown.clone());
         tasks.spawn(async move { serving.await.context("serve") });
         if options.controllers {
@@ -104,6 +105,7 @@ impl ControlPlane {
             addresses,
             authority,
             admin,
+            api,
             client,
             shutdown,
             tasks,
@@ -115,7 +117,12 @@ impl ControlPlane {
         &self.addresses
     }
 
-    /// The API in-process.
+    /// The API itself.
+    pub fn api(&self) -> &Arc<Api> {
+        &self.api
+    }
+
+    /// The API as controllers use it.
     pub fn client(&self) -> &Client {
         &self.client
     }

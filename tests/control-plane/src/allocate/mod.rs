@@ -216,25 +216,7 @@ impl Pools {
                 reserved.addresses.insert(address);
                 address.to_string()
             }
-            named => {
-                let refuse = |why: &str| {
-                    Cause::invalid(
-                        "spec.clusterIPs",
-                        &json!([named]),
-                        &format!("failed to allocate IP {named}: {why}"),
-                    )
-                };
-                let address: IpAddr = named
-                    .parse()
-                    .map_err(|_| refuse("it is not an IP address"))?;
-                if !held.addresses.contains(&address) {
-                    self.addresses
-                        .reserve(address)
-                        .map_err(|why| refuse(&why))?;
-                    reserved.addresses.insert(address);
-                }
-                address.to_string()
-            }
+            named => self.reserve(named, held, reserved)?.to_string(),
         };
         let Some(spec) = service.get_mut("spec") else {
             return Ok(());
@@ -248,6 +230,29 @@ impl Pools {
             spec["ipFamilyPolicy"] = "SingleStack".into();
         }
         Ok(())
+    }
+
+    /// Takes an address that the Service names, unless it has it already.
+    fn reserve(
+        &mut self,
+        named: &str,
+        held: &Holding,
+        reserved: &mut Holding,
+    ) -> Result<IpAddr, Cause> {
+        let refuse = |why: &str| {
+            let detail = format!("failed to allocate IP {named}: {why}");
+            Cause::invalid("spec.clusterIPs", &json!([named]), &detail)
+        };
+        let address: IpAddr = named
+            .parse()
+            .map_err(|_| refuse("it is not an IP address"))?;
+        if !held.addresses.contains(&address) {
+            self.addresses
+                .reserve(address)
+                .map_err(|why| refuse(&why))?;
+            reserved.addresses.insert(address);
+        }
+        Ok(address)
     }
 
     fn admit_ports(

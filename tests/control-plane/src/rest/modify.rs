@@ -110,35 +110,11 @@ impl Api {
     ) -> Result<Result<Written, CommitError>, ApiError> {
         let resource = &target.resource;
         let old = Self::value(resource, current)?;
-        let mut new = edit(old.clone())?;
-        let asked = text(&new, "/metadata/resourceVersion");
-        if !asked.is_empty() && asked != text(&old, "/metadata/resourceVersion") {
-            return Err(ApiError::modified(resource, &target.name));
-        }
-        let warnings = match part {
-            Part::Internal => Vec::new(),
-            _ => metadata::check_fields(resource, &new, options.fields)?,
-        };
-        metadata::drop_nulls(&mut new);
-        if part != Part::Internal {
-            metadata::keep_identity(&old, &mut new);
-        }
-        let mut new = merge_part(target, part, &old, new);
-        if part == Part::Main {
-            self.check_update(target, &old, &mut new)?;
-        }
-        if resource.generation && part != Part::Status && metadata::spec_changed(&old, &new) {
-            metadata::bump_generation(&mut new);
-        }
+        let (mut new, warnings) = Self::edited(target, part, options, edit, &old)?;
         let lease = self.allocators.admit(resource, Some(&old), &mut new)?;
-        let unchanged = || {
-            Self::serve(resource, current).map(|body| Written {
-                body,
-                warnings: warnings.clone(),
-            })
-        };
         if new == old {
-            return unchanged().map(Ok);
+            let body = Self::serve(resource, current)?;
+            return Ok(Ok(Written { body, warnings }));
         }
         let finished = metadata::is_finished(&new);
         if options.dry_run {
@@ -177,7 +153,37 @@ impl Api {
         }
     }
 
-    fn check_update(&self, target: &Target, old: &Value, new: &mut Value) -> Result<(), ApiError> {
+    /// The new version as the edit and the rules want it, and warnings.
+    fn edited(
+        target: &Target,
+        part: Part,
+        options: WriteOptions,
+        edit: Edit<'_>,
+        old: &Value,
+    ) -> Result<(Value, Vec<String>), ApiError> {
+        let resource = &target.resource;
+        let mut new = edit(old.clone())?;
+        let asked = text(&new, "/metadata/resourceVersion");
+        if !asked.is_empty() && asked != text(old, "/metadata/resourceVersion") {
+            return Err(ApiError::modified(resource, &target.name));
+        }
+        let mut warnings = Vec::new();
+        if part != Part::Internal {
+            warnings = metadata::check_fields(resource, &new, options.fields)?;
+            metadata::keep_identity(old, &mut new);
+        }
+        metadata::drop_nulls(&mut new);
+        let mut new = merge_part(target, part, old, new);
+        if part == Part::Main {
+            Self::check_update(target, old, &mut new)?;
+        }
+        if resource.generation && part != Part::Status && metadata::spec_changed(old, &new) {
+            metadata::bump_generation(&mut new);
+        }
+        Ok((new, warnings))
+    }
+
+    fn check_update(target: &Target, old: &Value, new: &mut Value) -> Result<(), ApiError> {
         let rules = &target.resource.rules;
         (rules.update)(old, new);
         (rules.default)(new);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, ETAG, HeaderValue};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -17,7 +16,7 @@ use super::path::{self, ApiPath, ResourcePath};
 use super::query::Parameters;
 use super::{review, stream};
 use crate::discovery;
-use crate::openapi::{self, OpenApi};
+use crate::openapi::OpenApi;
 use crate::patch::Patch;
 use crate::registry::{Resource, Verbs};
 use crate::rest::{Api, Part, Target};
@@ -30,16 +29,16 @@ const BODY: usize = 3 << 20;
 /// The API server behind its connections.
 #[derive(Debug)]
 pub struct Server {
-    api: Arc<Api>,
-    openapi: OpenApi,
-    address: String,
+    pub(super) api: Arc<Api>,
+    pub(super) openapi: OpenApi,
+    pub(super) address: String,
 }
 
 /// A request read whole.
-struct Call {
+pub(super) struct Call {
     method: Method,
-    parameters: Parameters,
-    headers: http::HeaderMap,
+    pub(super) parameters: Parameters,
+    pub(super) headers: http::HeaderMap,
     body: Bytes,
     user: Arc<User>,
     shutdown: CancellationToken,
@@ -117,23 +116,7 @@ impl Server {
         auth::authorize(&user, &request.method().as_str().to_lowercase(), &path)?;
         let parameters = Parameters::parse(request.uri())?;
         let (head, body) = request.into_parts();
-        let body = Limited::new(body, BODY).collect().await.map_err(|error| {
-            let limit = error
-                .downcast_ref::<http_body_util::LengthLimitError>()
-                .is_some();
-            let code = if limit { 413 } else { 400 };
-            let reason = if limit {
-                "RequestEntityTooLarge"
-            } else {
-                "BadRequest"
-            };
-            ApiError::new(
-                code,
-                reason,
-                format!("the body was not read: {error}; at most {BODY} bytes are taken"),
-            )
-        })?;
-        let body = body.to_bytes();
+        let body = read(body).await?;
         let call = Call {
             method: head.method,
             parameters,
@@ -162,69 +145,6 @@ impl Server {
             }
             None => Err(ApiError::no_such_path()),
         }
-    }
-
-    /// What anybody may read.
-    fn public(&self, method: &Method, path: &str) -> Option<Response<Body>> {
-        let known = matches!(path, "/healthz" | "/livez" | "/readyz" | "/version");
-        if !known || method != Method::GET {
-            return None;
-        }
-        Some(match path {
-            "/version" => answer::json(200, &discovery::version()),
-            _ => answer::bytes(200, "text/plain; charset=utf-8", "ok"),
-        })
-    }
-
-    /// Discovery and OpenAPI.
-    fn document(&self, call: &Call, path: &str) -> Result<Option<Response<Body>>, ApiError> {
-        let registry = self.api.registry();
-        let core = path == "/api" || path == "/api/";
-        let response = match path.trim_end_matches('/') {
-            "/api" | "/apis" => match negotiate::aggregated(&call.headers) {
-                Some(version) => {
-                    let mut document = discovery::aggregated(registry, core);
-                    document["apiVersion"] = format!("apidiscovery.k8s.io/{version}").into();
-                    let media = format!(
-                        "application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
-                    );
-                    answer::bytes(200, &media, document.to_string())
-                }
-                None if core => answer::json(200, &discovery::core_versions(&self.address)),
-                None => answer::json(200, &discovery::groups(registry)),
-            },
-            "/openapi/v2" => answer::bytes(200, openapi::V2_TYPE, OpenApi::v2()),
-            "/openapi/v3" => answer::json(200, self.openapi.index()),
-            other => match (
-                other.strip_prefix("/openapi/v3/"),
-                other.strip_prefix("/apis/"),
-            ) {
-                (Some(path), _) => self.openapi_document(call, path)?,
-                (None, Some(group)) if !group.contains('/') => {
-                    let group = discovery::group(registry, group);
-                    answer::json(200, &group.ok_or_else(ApiError::no_such_path)?)
-                }
-                _ => return Ok(None),
-            },
-        };
-        Ok(Some(response))
-    }
-
-    fn openapi_document(&self, call: &Call, path: &str) -> Result<Response<Body>, ApiError> {
-        let (hash, document) = self
-            .openapi
-            .document(path)
-            .ok_or_else(ApiError::no_such_path)?;
-        let mut response = answer::bytes(200, JSON, document.clone());
-        if let Ok(tag) = HeaderValue::from_str(&format!("\"{hash}\"")) {
-            response.headers_mut().insert(ETAG, tag);
-        }
-        if call.parameters.get("hash") == hash {
-            // The address changes with the content, so clients may keep it.
-            let value = HeaderValue::from_static("public, immutable, max-age=31536000");
-            response.headers_mut().insert(CACHE_CONTROL, value);
-        }
-        Ok(response)
     }
 
     async fn resource(
@@ -409,6 +329,23 @@ impl Server {
             _ => Err(ApiError::method_not_allowed()),
         }
     }
+}
+
+/// Reads a body of limited size.
+async fn read(body: Incoming) -> Result<Bytes, ApiError> {
+    let body = Limited::new(body, BODY).collect().await.map_err(|error| {
+        let limit = error
+            .downcast_ref::<http_body_util::LengthLimitError>()
+            .is_some();
+        let (code, reason) = if limit {
+            (413, "RequestEntityTooLarge")
+        } else {
+            (400, "BadRequest")
+        };
+        let message = format!("the body was not read: {error}; at most {BODY} bytes are taken");
+        ApiError::new(code, reason, message)
+    })?;
+    Ok(body.to_bytes())
 }
 
 /// An object in the form asked for: whole or metadata only.

@@ -3,6 +3,7 @@
 mod answer;
 mod auth;
 mod connection;
+mod document;
 mod handler;
 mod listen;
 mod negotiate;

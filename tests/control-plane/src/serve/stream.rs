@@ -135,29 +135,10 @@ pub(super) fn watch(
         include,
         headings: true,
     };
-    let mut first = BytesMut::new();
-    let revision = match start {
-        Start::At(revision) => revision,
-        Start::Now => api.store().revision(),
-        Start::Everything { end } => {
-            // `resourceVersion` here means "not older than", which the present never is.
-            let list = ListOptions {
-                selector: options.selector.clone(),
-                ..ListOptions::default()
-            };
-            let page = api.list(resource, namespace, &list)?;
-            for object in &page.objects {
-                first.extend_from_slice(&show.initial(object)?);
-            }
-            if end {
-                first.extend_from_slice(&show.bookmark(page.revision, true));
-            }
-            page.revision
-        }
-    };
     if let Start::At(revision) = start {
         api.parse_revision(&revision.to_string())?;
     }
+    let (revision, first) = begin(api, namespace, &options, start, &mut show)?;
     let watch = match api.watch(resource, namespace, options.selector, revision) {
         Ok(watch) => watch,
         Err(error) => {
@@ -169,7 +150,6 @@ pub(super) fn watch(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.reset();
     let deadline = Instant::now() + Duration::from_secs(seconds);
-    let first = Some(first.freeze()).filter(|bytes| !bytes.is_empty());
     let state = Following {
         watch,
         show,
@@ -191,6 +171,38 @@ pub(super) fn watch(
         200,
         answer::JSON,
         StreamBody::new(frames).boxed_unsync(),
+    ))
+}
+
+/// The revision to follow from, and what is shown before that.
+fn begin(
+    api: &Api,
+    namespace: Option<&str>,
+    options: &ListOptions,
+    start: Start,
+    show: &mut Show,
+) -> Result<(u64, Option<Bytes>), ApiError> {
+    let end = match start {
+        Start::At(revision) => return Ok((revision, None)),
+        Start::Now => return Ok((api.store().revision(), None)),
+        Start::Everything { end } => end,
+    };
+    // `resourceVersion` here means "not older than", which the present never is.
+    let list = ListOptions {
+        selector: options.selector.clone(),
+        ..ListOptions::default()
+    };
+    let page = api.list(&show.resource.clone(), namespace, &list)?;
+    let mut first = BytesMut::new();
+    for object in &page.objects {
+        first.extend_from_slice(&show.initial(object)?);
+    }
+    if end {
+        first.extend_from_slice(&show.bookmark(page.revision, true));
+    }
+    Ok((
+        page.revision,
+        Some(first.freeze()).filter(|bytes| !bytes.is_empty()),
     ))
 }
 

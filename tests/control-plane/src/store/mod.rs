@@ -249,3 +249,6 @@ impl Store {
         write(&self.state).compact();
     }
 }
+
+#[cfg(test)]
+mod tests;
