@@ -107,9 +107,13 @@ impl Cluster {
 pub(crate) async fn config(control_plane: &ControlPlane) -> Config {
     let text = control_plane.kubeconfig(control_plane.addresses()[0]);
     let kubeconfig = Kubeconfig::from_yaml(&text).unwrap();
-    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+    let options = KubeConfigOptions::default();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
-        .unwrap()
+        .unwrap();
+    // A test wants the server's first answer.
+    config.default_retry = false;
+    config
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -6,7 +6,7 @@ use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::runtime::watcher;
+use kube::runtime::watcher::{self, watcher};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
@@ -195,7 +195,7 @@ async fn informers_of_both_kinds_follow() {
         watcher::Config::default(),
         watcher::Config::default().streaming_lists(),
     ] {
-        let events = watcher::watcher(maps.clone(), config);
+        let events = watcher(maps.clone(), config);
         let mut objects = Box::pin(kube::runtime::WatchStreamExt::touched_objects(events));
         let next = tokio::time::timeout(Duration::from_secs(20), objects.next()).await;
         let object = next.expect("the informer starts").unwrap().unwrap();
