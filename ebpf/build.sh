@@ -30,14 +30,17 @@ done
 # remappings win, so the most particular come last.
 separator=$(printf '\037')
 flags="-Cdebuginfo=2${separator}-Clink-arg=--btf"
-for pair in \
-    "${CARGO_HOME:-$HOME/.cargo}=/cargo" \
-    "$root=/towline" \
-    "$sysroot=/sysroot" \
-    "$library=/rust" \
-    "$(realpath "$library")=/rust"; do
-    flags="$flags${separator}--remap-path-prefix=$pair"
+remap() { flags="$flags${separator}--remap-path-prefix=$1=$2"; }
+cargo_home="${CARGO_HOME:-$HOME/.cargo}"
+remap "$cargo_home" /cargo
+# The name of a registry's folder depends on the mirror that is used.
+for registry in "$cargo_home"/registry/src/*; do
+    remap "$registry" /registry
 done
+remap "$root" /towline
+remap "$sysroot" /sysroot
+remap "$library" /rust
+remap "$(realpath "$library")" /rust
 
 RUSTC_BOOTSTRAP=1 CARGO_ENCODED_RUSTFLAGS="$flags" cargo build --quiet \
     -p towline-ebpf-programs --profile bpf --target "$target" -Z build-std=core

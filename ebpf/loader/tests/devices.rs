@@ -1,4 +1,9 @@
 //! The device programs on real veth pairs: attach, fail closed, replace under traffic, detach.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests fail by panicking"
+)]
 
 mod harness;
 

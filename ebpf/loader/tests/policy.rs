@@ -1,4 +1,9 @@
 //! Policy on the device programs: what passes, what is dropped, and which event says so.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests fail by panicking"
+)]
 
 mod harness;
 

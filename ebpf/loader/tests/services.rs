@@ -1,4 +1,9 @@
 //! Services on the device programs: packet in, packet out, byte for byte.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests fail by panicking"
+)]
 
 mod harness;
 

@@ -1,4 +1,9 @@
 //! The socket programs on a cgroup of the test's own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests fail by panicking"
+)]
 
 mod harness;
 
@@ -239,7 +244,7 @@ fn the_event_ring_can_be_waited_for() {
     let world = World::new();
     let events = world.datapath.maps().events().unwrap();
     let readable = || {
-        let mut fds = [nix::libc::pollfd {
+        let mut fds = [libc::pollfd {
             fd: std::os::fd::AsRawFd::as_raw_fd(&events.as_fd()),
             events: libc::POLLIN,
             revents: 0,

@@ -1,4 +1,9 @@
 //! Maps as targets, capacities, adoption of pins.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests fail by panicking"
+)]
 
 mod harness;
 
