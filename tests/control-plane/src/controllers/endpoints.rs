@@ -34,7 +34,7 @@ impl Controller for LegacyEndpoints {
         if change.key.is::<Service>() || change.key.is::<Endpoints>() {
             return vec![Key::new::<Service>(&change.key.namespace, &change.key.name)];
         }
-        let came_or_went = change.old::<Node>().is_none() || change.new::<Node>().is_none();
+        let came_or_went = change.before::<Node>().is_none() || change.after::<Node>().is_none();
         if change.key.is::<Node>() && came_or_went {
             let all = snapshot
                 .services

@@ -258,8 +258,8 @@ mod tests {
         object
     }
 
-    fn reconcile(key: Key, objects: &[Value]) -> Vec<Action> {
-        collector().reconcile(&key, &snapshot(objects), now())
+    fn reconcile(key: &Key, objects: &[Value]) -> Vec<Action> {
+        collector().reconcile(key, &snapshot(objects), now())
     }
 
     fn pod() -> Key {
@@ -283,7 +283,7 @@ mod tests {
         let both = [owner("ReplicaSet", "a"), owner("ReplicaSet", "b")];
         let gone = |name: &str| (set(name), Some(format!("{name}-uid")));
         assert_eq!(
-            reconcile(pod(), &[object("Pod", "p", &both)]),
+            reconcile(&pod(), &[object("Pod", "p", &both)]),
             [Action::IfAbsent {
                 absent: vec![gone("a"), gone("b")],
                 then: Box::new(deletion(pod(), Deletion::BACKGROUND)),
@@ -296,7 +296,7 @@ mod tests {
         let both = [owner("ReplicaSet", "a"), owner("ReplicaSet", "b")];
         let objects = [object("ReplicaSet", "b", &[]), object("Pod", "p", &both)];
         assert_eq!(
-            reconcile(pod(), &objects),
+            reconcile(&pod(), &objects),
             [Action::IfAbsent {
                 absent: vec![(set("a"), Some("a-uid".to_owned()))],
                 then: Box::new(Action::Patch {
@@ -313,7 +313,7 @@ mod tests {
         let mut impostor = object("ReplicaSet", "a", &[]);
         impostor["metadata"]["uid"] = json!("another");
         let objects = [impostor, object("Pod", "p", &[owner("ReplicaSet", "a")])];
-        let [Action::IfAbsent { then, .. }] = &reconcile(pod(), &objects)[..] else {
+        let [Action::IfAbsent { then, .. }] = &reconcile(&pod(), &objects)[..] else {
             panic!("a guarded action expected")
         };
         assert_eq!(**then, deletion(pod(), Deletion::BACKGROUND));
@@ -323,8 +323,8 @@ mod tests {
     fn owners_that_exist_or_are_of_unknown_type_are_left_in_peace() {
         let owners = [owner("ReplicaSet", "a"), owner("Gadget", "g")];
         let objects = [object("ReplicaSet", "a", &[]), object("Pod", "p", &owners)];
-        assert_eq!(reconcile(pod(), &objects), []);
-        assert_eq!(reconcile(pod(), &[object("Pod", "p", &owners[1..])]), []);
+        assert_eq!(reconcile(&pod(), &objects), []);
+        assert_eq!(reconcile(&pod(), &[object("Pod", "p", &owners[1..])]), []);
     }
 
     #[test]
@@ -334,13 +334,13 @@ mod tests {
         let bottom = object("Pod", "p", &[owner("ReplicaSet", "a")]);
         let objects = [top.clone(), middle, bottom];
         let deployment = Key::new::<Deployment>("shop", "d");
-        assert_eq!(reconcile(deployment.clone(), &objects), []);
+        assert_eq!(reconcile(&deployment, &objects), []);
         assert_eq!(
-            reconcile(set("a"), &objects),
+            reconcile(&set("a"), &objects),
             [deletion(set("a"), Deletion::FOREGROUND)]
         );
         assert_eq!(
-            reconcile(deployment.clone(), &[top]),
+            reconcile(&deployment, &[top]),
             [Action::Patch {
                 key: deployment,
                 subresource: None,
@@ -367,7 +367,7 @@ mod tests {
         let left = json!({"ownerReferences": [owner("ReplicaSet", "b")], "resourceVersion": "2"});
         let free = json!({"finalizers": ["other"], "resourceVersion": "1"});
         assert_eq!(
-            reconcile(set("a"), &objects),
+            reconcile(&set("a"), &objects),
             [patch(pod(), left), patch(set("a"), free)]
         );
     }

@@ -40,7 +40,7 @@ impl Controller for NodeIpam {
 
     fn affected(&self, change: &Change, snapshot: &Snapshot) -> Vec<Key> {
         let lacks = |node: &Node| subnets(node).next().is_none();
-        match (change.old::<Node>(), change.new::<Node>()) {
+        match (change.before::<Node>(), change.after::<Node>()) {
             (_, Some(node)) if lacks(node) => vec![change.key.clone()],
             // A released subnet may serve a node that found the pool exhausted.
             (Some(_), None) => snapshot

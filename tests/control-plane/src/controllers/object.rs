@@ -106,18 +106,18 @@ pub(crate) struct Change {
 
 impl Change {
     /// The object before the change, when it is a `K`.
-    pub(crate) fn old<K: 'static>(&self) -> Option<&K> {
+    pub(crate) fn before<K: 'static>(&self) -> Option<&K> {
         self.old.as_ref().and_then(|object| object.downcast_ref())
     }
 
     /// The object after the change, when it is a `K`.
-    pub(crate) fn new<K: 'static>(&self) -> Option<&K> {
+    pub(crate) fn after<K: 'static>(&self) -> Option<&K> {
         self.new.as_ref().and_then(|object| object.downcast_ref())
     }
 
     /// Both sides of the change that are a `K`.
     pub(crate) fn sides<K: 'static>(&self) -> impl Iterator<Item = &K> {
-        self.old::<K>().into_iter().chain(self.new::<K>())
+        self.before::<K>().into_iter().chain(self.after::<K>())
     }
 
     /// Owner references on either side of the change.

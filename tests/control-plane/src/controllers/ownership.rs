@@ -95,7 +95,7 @@ where
 {
     let mut keys = change.owner_keys::<O>();
     let orphan = change
-        .new::<K>()
+        .after::<K>()
         .filter(|object| controller_of(object.metadata()).is_none());
     if let Some(object) = orphan {
         let labels = object.metadata().labels.as_ref();

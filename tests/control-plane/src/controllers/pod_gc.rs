@@ -19,10 +19,10 @@ impl Controller for PodGc {
     }
 
     fn affected(&self, change: &Change, snapshot: &Snapshot) -> Vec<Key> {
-        if change.key.is::<Pod>() && change.new::<Pod>().is_some() {
+        if change.key.is::<Pod>() && change.after::<Pod>().is_some() {
             return vec![change.key.clone()];
         }
-        if change.key.is::<Node>() && change.new::<Node>().is_none() {
+        if change.key.is::<Node>() && change.after::<Node>().is_none() {
             let pods = snapshot.pods_on(&change.key.name);
             return pods.map(|pod| Key::of(pod.as_ref())).collect();
         }

@@ -35,7 +35,7 @@ fn a_write_is_seen_at_once_and_its_echo_is_no_news() {
         .record_written(PODS, &pod("a", "1", 7, ""))
         .unwrap()
         .unwrap();
-    assert!(change.old::<Pod>().is_none() && change.new::<Pod>().is_some());
+    assert!(change.before::<Pod>().is_none() && change.after::<Pod>().is_some());
     let echo = Observation::Changed(pod("a", "1", 7, ""));
     assert!(snapshot.observe(PODS, &echo).unwrap().is_empty());
     let earlier = Observation::Changed(pod("a", "1", 6, ""));
@@ -97,7 +97,7 @@ fn a_new_list_removes_what_it_lacks_but_not_what_is_newer() {
         .observe(PODS, &listed)
         .unwrap()
         .iter()
-        .map(|change| (change.key.name.clone(), change.new::<Pod>().is_some()))
+        .map(|change| (change.key.name.clone(), change.after::<Pod>().is_some()))
         .collect();
     changed.sort();
     assert_eq!(

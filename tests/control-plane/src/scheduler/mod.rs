@@ -52,7 +52,7 @@ impl Controller for Scheduler {
 
     fn affected(&self, change: &Change, snapshot: &Snapshot) -> Vec<Key> {
         let mut keys = Vec::new();
-        let (old, new) = (change.old::<Pod>(), change.new::<Pod>());
+        let (old, new) = (change.before::<Pod>(), change.after::<Pod>());
         if new.is_some_and(is_ours) && !is_own_note(old, new) {
             keys.push(change.key.clone());
         }
@@ -117,11 +117,11 @@ fn frees_something(change: &Change) -> bool {
                 conditions,
             )
         };
-        let new = change.new::<Node>().map(relevant);
-        return new.is_some() && change.old::<Node>().map(relevant) != new;
+        let new = change.after::<Node>().map(relevant);
+        return new.is_some() && change.before::<Node>().map(relevant) != new;
     }
     let holds = |pod: &Pod| pod_state::node_name(pod).is_some() && !pod_state::is_terminal(pod);
-    let (old, new) = (change.old::<Pod>(), change.new::<Pod>());
+    let (old, new) = (change.before::<Pod>(), change.after::<Pod>());
     let labels = |pod: Option<&Pod>| pod.and_then(|pod| pod.metadata.labels.clone());
     // Another pod's end makes room; its arrival or new labels may be what an affinity waits for.
     old.is_some_and(holds) != new.is_some_and(holds)

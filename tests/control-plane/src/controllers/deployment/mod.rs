@@ -55,7 +55,7 @@ impl Controller for Deployments {
             });
         }
         // Recreate waits until the old pods are gone.
-        match (change.old::<Pod>(), change.new::<Pod>()) {
+        match (change.before::<Pod>(), change.after::<Pod>()) {
             (Some(pod), None) => deployment_of_pod(pod, &change.key.namespace, snapshot),
             _ => Vec::new(),
         }

@@ -13,6 +13,8 @@ use crate::controllers::object::name_of;
 const AVAILABLE: &str = "Available";
 const PROGRESSING: &str = "Progressing";
 const COMPLETE: &str = "NewReplicaSetAvailable";
+const MOVING: &str = "ReplicaSetUpdated";
+const PAUSED: &str = "DeploymentPaused";
 
 /// The write of the status if it changed, and a recheck at the progress deadline.
 pub(super) fn actions(rollout: &Rollout<'_>, now: Timestamp) -> Vec<Action> {
@@ -115,12 +117,6 @@ fn progress(
     conditions: &mut Vec<DeploymentCondition>,
     now: Timestamp,
 ) {
-    let verdict = |status, reason, message: String| Verdict {
-        type_: PROGRESSING,
-        status,
-        reason,
-        message,
-    };
     if rollout.spec().progress_deadline_seconds.unwrap_or(600) == i32::MAX {
         conditions.retain(|condition| condition.type_ != PROGRESSING);
         return;
@@ -128,63 +124,89 @@ fn progress(
     let current = conditions
         .iter()
         .find(|condition| condition.type_ == PROGRESSING);
-    let reason = current.and_then(|condition| condition.reason.as_deref());
-    let newest = rollout
-        .newest
-        .as_ref()
-        .map(|newest| name_of(&newest.set.metadata));
-    let subject = newest.map_or("Deployment".to_owned(), |name| {
+    let state = Progress {
+        reason: current.and_then(|condition| condition.reason.as_deref()),
+        moved: current.is_none() || has_progressed(rollout, status),
+        overdue: deadline(rollout, &with(status, conditions)).is_some_and(|end| end <= now),
+    };
+    let Some(verdict) = judge(rollout, status, &state) else {
+        return;
+    };
+    if verdict.reason != MOVING {
+        set_condition(conditions, verdict, now);
+        return;
+    }
+    // Every step renews the update time, from which the deadline counts.
+    let since = conditions
+        .iter()
+        .find(|condition| condition.type_ == PROGRESSING && condition.status == "True")
+        .and_then(|condition| condition.last_transition_time.clone());
+    conditions.retain(|condition| condition.type_ != PROGRESSING);
+    conditions.push(condition(verdict, since, now));
+}
+
+/// What decides the `Progressing` condition, beside the counts.
+struct Progress<'a> {
+    /// The condition's reason so far.
+    reason: Option<&'a str>,
+    /// Whether anything moved since the status was last written.
+    moved: bool,
+    /// Whether the deadline has passed.
+    overdue: bool,
+}
+
+/// The `Progressing` condition to be; `None` when it stays as it is.
+fn judge(
+    rollout: &Rollout<'_>,
+    status: &DeploymentStatus,
+    state: &Progress<'_>,
+) -> Option<Verdict> {
+    let newest = rollout.newest.as_ref();
+    let name = newest.map(|newest| name_of(&newest.set.metadata));
+    let subject = name.map_or("Deployment".to_owned(), |name| {
         format!("ReplicaSet \"{name}\"")
     });
-    let paused = rollout.spec().paused.unwrap_or_default();
-    let created = rollout
-        .newest
-        .as_ref()
-        .is_some_and(|newest| newest.original.is_none());
-    if paused {
-        if reason != Some("DeploymentPaused") {
-            let pause = verdict(
-                "Unknown",
-                "DeploymentPaused",
-                "Deployment is paused".to_owned(),
-            );
-            set_condition(conditions, pause, now);
+    let verdict = |status, reason, message: String| {
+        Some(Verdict {
+            type_: PROGRESSING,
+            status,
+            reason,
+            message,
+        })
+    };
+    let was_paused = state.reason == Some(PAUSED);
+    if rollout.spec().paused.unwrap_or_default() {
+        if was_paused {
+            return None;
         }
-    } else if reason == Some("DeploymentPaused") {
-        let resume = verdict(
+        return verdict("Unknown", PAUSED, "Deployment is paused".to_owned());
+    }
+    if was_paused {
+        return verdict(
             "Unknown",
             "DeploymentResumed",
             "Deployment is resumed".to_owned(),
         );
-        set_condition(conditions, resume, now);
-    } else if created {
-        let message = format!("Created new replica set \"{}\"", newest.unwrap_or_default());
-        set_condition(
-            conditions,
-            verdict("True", "NewReplicaSetCreated", message),
-            now,
-        );
-    } else if all_there(status, desired(rollout.deployment)) {
-        let message = format!("{subject} has successfully progressed.");
-        set_condition(conditions, verdict("True", COMPLETE, message), now);
-    } else if current.is_none() || has_progressed(rollout, status) {
-        let message = format!("{subject} is progressing.");
-        let moving = verdict("True", "ReplicaSetUpdated", message);
-        conditions.retain(|condition| condition.type_ != PROGRESSING || condition.status == "True");
-        let since = conditions
-            .iter()
-            .find(|condition| condition.type_ == PROGRESSING)
-            .and_then(|condition| condition.last_transition_time.clone());
-        conditions.retain(|condition| condition.type_ != PROGRESSING);
-        conditions.push(condition(moving, since, now));
-    } else if deadline(rollout, &with(status, conditions)).is_some_and(|end| end <= now) {
-        let message = format!("{subject} has timed out progressing.");
-        set_condition(
-            conditions,
-            verdict("False", "ProgressDeadlineExceeded", message),
-            now,
+    }
+    if newest.is_some_and(|newest| newest.original.is_none()) {
+        let message = format!("Created new replica set \"{}\"", name.unwrap_or_default());
+        return verdict("True", "NewReplicaSetCreated", message);
+    }
+    if all_there(status, desired(rollout.deployment)) {
+        return verdict(
+            "True",
+            COMPLETE,
+            format!("{subject} has successfully progressed."),
         );
     }
+    if state.moved {
+        return verdict("True", MOVING, format!("{subject} is progressing."));
+    }
+    if state.overdue {
+        let message = format!("{subject} has timed out progressing.");
+        return verdict("False", "ProgressDeadlineExceeded", message);
+    }
+    None
 }
 
 fn with(status: &DeploymentStatus, conditions: &[DeploymentCondition]) -> DeploymentStatus {
@@ -213,10 +235,8 @@ fn deadline(rollout: &Rollout<'_>, status: &DeploymentStatus) -> Option<Timestam
     if seconds == i32::MAX || rollout.spec().paused.unwrap_or_default() {
         return None;
     }
-    let conditions = status.conditions.iter().flatten();
-    let condition = conditions
-        .filter(|condition| condition.type_ == PROGRESSING)
-        .last()?;
+    let mut conditions = status.conditions.iter().flatten();
+    let condition = conditions.find(|condition| condition.type_ == PROGRESSING)?;
     let settled = [COMPLETE, "ProgressDeadlineExceeded"];
     if condition
         .reason

@@ -128,7 +128,7 @@ fn place_changed(change: &Change) -> bool {
     fn zone(node: &Node) -> Option<&String> {
         node.metadata.labels.as_ref()?.get(ZONE)
     }
-    change.old::<Node>().map(zone) != change.new::<Node>().map(zone)
+    change.before::<Node>().map(zone) != change.after::<Node>().map(zone)
 }
 
 fn services_on_node(node: &str, snapshot: &Snapshot) -> Vec<Key> {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::controllers::testing::{now, observe, snapshot};
 
-fn service(spec: Value) -> Value {
+fn service(spec: &Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "web", "namespace": "shop", "labels": {"tier": "front"},
@@ -14,7 +14,7 @@ fn service(spec: Value) -> Value {
 }
 
 fn plain_service() -> Value {
-    service(json!({
+    service(&json!({
         "selector": {"app": "web"},
         "clusterIP": "10.96.0.9",
         "ipFamilies": ["IPv4"],
@@ -220,7 +220,7 @@ fn headless_not_ready_dual_stack_and_hints() {
     both["status"]["podIPs"] = json!([{"ip": "10.244.0.2"}, {"ip": "fd00::2"}]);
     both["spec"]["hostname"] = json!("a");
     both["spec"]["subdomain"] = json!("web");
-    let actions = reconcile(&[service(spec), node("n1", "z1"), both]);
+    let actions = reconcile(&[service(&spec), node("n1", "z1"), both]);
     let slices = created(&actions);
     let summary: Vec<(&Value, &Value)> = slices
         .iter()
@@ -257,7 +257,7 @@ fn services_whose_endpoints_others_write_are_left_alone() {
     ] {
         assert_eq!(
             reconcile(&[
-                service(spec),
+                service(&spec),
                 node("n1", "z1"),
                 pod("a", "10.244.0.2", true)
             ]),

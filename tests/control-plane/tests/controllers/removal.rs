@@ -1,8 +1,6 @@
 //! What goes when something is deleted, with the whole set of controllers.
 
-mod cluster;
-
-use cluster::Cluster;
+use crate::cluster::Cluster;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use towline_control_plane::rest::Propagation;

@@ -1,8 +1,6 @@
 //! The whole set of controllers and the scheduler against the API in-process.
 
-mod cluster;
-
-use cluster::Cluster;
+use crate::cluster::Cluster;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
@@ -166,6 +164,20 @@ async fn scaling_follows_the_deployment_in_both_directions() {
     cluster.stop().await;
 }
 
+/// The images of the pods that are not on their way out.
+fn images(cluster: &Cluster) -> Vec<String> {
+    let pods = cluster.list("", "pods");
+    pods.iter()
+        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+        .map(|pod| {
+            pod["spec"]["containers"][0]["image"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect()
+}
+
 #[tokio::test]
 async fn a_rolling_update_keeps_to_its_limits_and_ends_with_new_pods_only() {
     let cluster = Cluster::start().await;
@@ -176,20 +188,6 @@ async fn a_rolling_update_keeps_to_its_limits_and_ends_with_new_pods_only() {
     wanted["spec"]["strategy"] =
         json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 1}});
     cluster.create("apps", "deployments", wanted).await;
-    let images = |cluster: &Cluster| -> Vec<String> {
-        let pods = cluster.list("", "pods");
-        let alive = pods
-            .iter()
-            .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-        alive
-            .map(|pod| {
-                pod["spec"]["containers"][0]["image"]
-                    .as_str()
-                    .unwrap()
-                    .to_owned()
-            })
-            .collect()
-    };
     cluster
         .eventually("four old pods serve", |cluster| {
             (ready_addresses(cluster).len() == 4).then_some(())

@@ -20,7 +20,7 @@ use towline_control_plane::{controllers, scheduler};
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub struct Cluster {
+pub(crate) struct Cluster {
     client: Client,
     shutdown: CancellationToken,
     tasks: Vec<JoinHandle<anyhow::Result<()>>>,
@@ -28,7 +28,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let data = tempfile::tempdir().unwrap();
         let config = ClusterConfig {
             cluster_cidr: "10.244.0.0/16".parse().unwrap(),
@@ -58,20 +58,20 @@ impl Cluster {
         cluster
     }
 
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.shutdown.cancel();
         for task in std::mem::take(&mut self.tasks) {
             task.await.unwrap().unwrap();
         }
     }
 
-    pub fn list(&self, group: &str, plural: &str) -> Vec<Value> {
+    pub(crate) fn list(&self, group: &str, plural: &str) -> Vec<Value> {
         let handle = self.client.untyped(group, plural).unwrap();
         handle.list(None, &Selector::default()).unwrap().0
     }
 
     /// An object of the namespace `default`, or a cluster-scoped one.
-    pub fn get(&self, group: &str, plural: &str, name: &str) -> Option<Value> {
+    pub(crate) fn get(&self, group: &str, plural: &str, name: &str) -> Option<Value> {
         self.client
             .untyped(group, plural)
             .unwrap()
@@ -79,7 +79,7 @@ impl Cluster {
             .unwrap()
     }
 
-    pub async fn create(&self, group: &str, plural: &str, object: Value) -> Value {
+    pub(crate) async fn create(&self, group: &str, plural: &str, object: Value) -> Value {
         self.client
             .untyped(group, plural)
             .unwrap()
@@ -88,7 +88,7 @@ impl Cluster {
             .unwrap()
     }
 
-    pub async fn patch(&self, group: &str, plural: &str, name: &str, patch: Value) -> Value {
+    pub(crate) async fn patch(&self, group: &str, plural: &str, name: &str, patch: Value) -> Value {
         let handle = self.client.untyped(group, plural).unwrap();
         handle
             .patch("default", name, &Patch::Merge(patch))
@@ -96,7 +96,13 @@ impl Cluster {
             .unwrap()
     }
 
-    pub async fn patch_status(&self, group: &str, plural: &str, name: &str, patch: Value) -> Value {
+    pub(crate) async fn patch_status(
+        &self,
+        group: &str,
+        plural: &str,
+        name: &str,
+        patch: Value,
+    ) -> Value {
         let handle = self.client.untyped(group, plural).unwrap();
         handle
             .patch_status("default", name, &Patch::Merge(patch))
@@ -104,7 +110,13 @@ impl Cluster {
             .unwrap()
     }
 
-    pub async fn delete(&self, group: &str, plural: &str, name: &str, how: Option<Propagation>) {
+    pub(crate) async fn delete(
+        &self,
+        group: &str,
+        plural: &str,
+        name: &str,
+        how: Option<Propagation>,
+    ) {
         let handle = self.client.untyped(group, plural).unwrap();
         let options = DeleteOptions {
             propagation: how,
@@ -114,7 +126,7 @@ impl Cluster {
     }
 
     /// Registers a node that is ready and renews its Lease once.
-    pub async fn add_node(&self, name: &str) {
+    pub(crate) async fn add_node(&self, name: &str) {
         let node = json!({"apiVersion": "v1", "kind": "Node",
             "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}});
         self.create("", "nodes", node).await;
@@ -127,7 +139,7 @@ impl Cluster {
         self.patch_status("", "nodes", name, status).await;
     }
 
-    pub async fn renew_lease(&self, name: &str) {
+    pub(crate) async fn renew_lease(&self, name: &str) {
         let lease = json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
             "metadata": {"name": name, "namespace": "kube-node-lease"},
@@ -142,7 +154,7 @@ impl Cluster {
     }
 
     /// Waits until the probe finds what it looks for, and returns it.
-    pub async fn eventually<T>(&self, what: &str, probe: impl Fn(&Self) -> Option<T>) -> T {
+    pub(crate) async fn eventually<T>(&self, what: &str, probe: impl Fn(&Self) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(found) = probe(self) {
