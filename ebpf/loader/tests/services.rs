@@ -11,6 +11,8 @@ use ebpf_shared::{
     conntrack::{CT_SERVICE, CT_TRANSLATED, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
     hook::{FROM_POD, MARK_REJECT, TO_POD},
     protocol,
+    reason::Reason,
+    service::{FRONTEND_AFFINITY, FRONTEND_LOCAL_ONLY, FrontendValue},
 };
 use harness::*;
 use netstate::target::Target;
@@ -289,4 +291,79 @@ fn a_closed_connection_gives_its_ports_free() {
         }
     );
     assert_eq!(conntrack.flows().unwrap(), []);
+}
+
+#[test]
+fn an_unanswered_flow_is_translated_once_its_service_exists() {
+    let mut world = World::new();
+    world.pod(LO, POD, 0, 1);
+    let query = udp((POD, 40_000), (VIP, 53));
+    assert_eq!(world.run(FROM_POD, &query).packet, query);
+    world.service(VIP, 53, protocol::UDP, &[(BACKEND, 5353)]);
+    assert_eq!(
+        world.run(FROM_POD, &query).packet,
+        udp((POD, 40_000), (BACKEND, 5353))
+    );
+}
+
+/// Changes the value of the one frontend.
+fn change_frontend(world: &mut World, change: impl Fn(&mut FrontendValue)) {
+    let (key, mut value) = world
+        .tables
+        .frontends4
+        .observe()
+        .unwrap()
+        .pop_first()
+        .unwrap();
+    change(&mut value);
+    world.tables.frontends4.put(&key, &value).unwrap();
+}
+
+#[test]
+fn new_flows_spread_over_the_backends_unless_the_client_sticks() {
+    let mut world = World::new();
+    world.pod(LO, POD, 0, 1);
+    let backends: Vec<_> = (1..=8).map(|n| ([10, 244, 2, n], 80)).collect();
+    world.service(VIP, 80, protocol::TCP, &backends);
+    let chosen = |world: &World, ports: std::ops::Range<u16>| {
+        let mut seen = std::collections::BTreeSet::new();
+        for port in ports {
+            let out = world.run(FROM_POD, &tcp((POD, port), (VIP, 80), TCP_SYN));
+            seen.insert(out.packet[33]);
+        }
+        seen.len()
+    };
+    // The chance to miss one of 8 in 200 is below one in 10^10.
+    assert_eq!(chosen(&world, 1000..1200), 8);
+    change_frontend(&mut world, |f| {
+        (f.flags, f.affinity_secs) = (FRONTEND_AFFINITY, 60)
+    });
+    assert_eq!(chosen(&world, 2000..2100), 1);
+}
+
+#[test]
+fn local_only_services_use_this_nodes_backends_or_drop() {
+    let mut world = World::new();
+    world.pod(LO, POD, 0, 1);
+    world.service(
+        VIP,
+        80,
+        protocol::TCP,
+        &[(BACKEND, 8080), ([10, 244, 3, 9], 8080)],
+    );
+    change_frontend(&mut world, |f| {
+        (f.flags, f.n_local) = (FRONTEND_LOCAL_ONLY, 1)
+    });
+    for port in 1000..1050 {
+        let out = world.run(FROM_POD, &tcp((POD, port), (VIP, 80), TCP_SYN));
+        assert_eq!(out.packet, tcp((POD, port), (BACKEND, 8080), TCP_SYN));
+    }
+    change_frontend(&mut world, |f| f.n_local = 0);
+    let out = world.run(FROM_POD, &tcp((POD, 2000), (VIP, 80), TCP_SYN));
+    assert_eq!(out.code, DROP);
+    let event = world.datapath.maps().events().unwrap().next().unwrap();
+    assert_eq!(
+        Reason::from_code(event.reason),
+        Some(Reason::NoLocalBackend)
+    );
 }

@@ -4,8 +4,8 @@ use aya_ebpf::programs::TcContext;
 use ebpf_shared::{
     V4,
     conntrack::{
-        CT_CLOSED, CT_HAIRPIN, CT_HAIRPIN_REPLY, CT_PLAIN, CT_REJECTED, CT_SERVICE, CT_TRANSLATED,
-        CtKey,
+        CT_CLOSED, CT_FROM_REMOTE, CT_HAIRPIN, CT_HAIRPIN_REPLY, CT_PLAIN, CT_REJECTED, CT_REPLIED,
+        CT_SERVICE, CT_TRANSLATED, CtKey,
     },
     hook::MARK_REJECT,
     policy::{EGRESS, PodValue},
@@ -124,6 +124,8 @@ fn known(ctx: &TcContext, packet: &mut Packet, key: &CtKey<V4>, now: u64) -> Res
     // An established TCP connection outlives its backend's entry; everything else chooses anew.
     let kept = (packet.proto == protocol::TCP && !opens) || service::usable(value.backend, opens);
     match value.kind {
+        // Nobody has answered: the address may have become a frontend's since.
+        CT_PLAIN if value.flags & (CT_REPLIED | CT_FROM_REMOTE) == 0 => Ok(Known::Unknown),
         CT_PLAIN | CT_TRANSLATED => Ok(Known::Plan(Plan::Direct)),
         CT_SERVICE if kept => {
             conntrack::stamp(&found, now);

@@ -1,4 +1,8 @@
 //! Entry points, and the one place where decisions become return codes.
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "aya's macros hand contexts over by value"
+)]
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
@@ -64,12 +68,12 @@ fn conclude(ctx: &TcContext, result: &Result<Outcome, Denial>, direction: u8) ->
             unsafe { bpf_redirect_peer(outcome.peer, 0) as i32 }
         }
         Err(denial) => {
-            events::count(denial.reason, direction, ctx.len());
+            events::count(denial.reason, denial.direction, ctx.len());
             // IPv6 chatter of a pod without an IPv6 address would drown everything else.
             if denial.reason != Reason::UnknownFamily {
                 events::drop(ctx, denial);
             }
-            TC_ACT_SHOT as i32
+            TC_ACT_SHOT
         }
     }
 }

@@ -63,10 +63,10 @@ pub fn resolve(addr: V4, port: [u8; 2], proto: u8, client: V4) -> Result<Resolut
     let Some(frontend) = (unsafe { towline_frontend_v4.get(key) }).copied() else {
         return Ok(Resolution::Plain);
     };
-    if frontend.flags & FRONTEND_AFFINITY != 0 {
-        if let Some(target) = remembered(&frontend, client) {
-            return Ok(Resolution::To(target));
-        }
+    if frontend.flags & FRONTEND_AFFINITY != 0
+        && let Some(target) = remembered(&frontend, client)
+    {
+        return Ok(Resolution::To(target));
     }
     // SAFETY: a helper without arguments.
     let n = match choose(&frontend, unsafe { bpf_get_prandom_u32() }) {

@@ -96,8 +96,6 @@ pub mod capacity {
 
 /// [`Config::flags`]: packets between pods of this node go directly to the peer's device.
 pub const CONFIG_LOCAL_REDIRECT: u32 = 1;
-/// [`Config::flags`]: packets to other nodes' pods skip the node's stack after a FIB lookup.
-pub const CONFIG_REMOTE_REDIRECT: u32 = 2;
 /// [`Config::flags`]: an event for every new flow that policy allowed.
 pub const CONFIG_VERDICT_EVENTS: u32 = 4;
 /// [`Config::flags`]: the tables hold services; without it frontends are not looked up.

@@ -36,8 +36,6 @@ reasons! {
     Forwarded = 0, "forwarded", false;
     /// Handed directly to another pod of this node.
     RedirectedLocal = 1, "redirected-local", false;
-    /// Handed directly to the device towards another node.
-    RedirectedRemote = 2, "redirected-remote", false;
     /// Sent back to the pod that is its own backend.
     Hairpin = 3, "hairpin", false;
     /// Goes to a frontend without backends; marked so that the node rejects it.
