@@ -1,6 +1,7 @@
 //! The main job, end to end: a cluster of three nodes, real pods, Services and policy; and nothing of it
 //! stays behind, however it ends.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use lab::wait::until;
 use nix::sys::signal::Signal;
 use tokio::runtime::Runtime;
 use towline_e2e::runner::{Runner, Verdict};
-use towline_e2e::snapshot::Snapshot;
+use towline_e2e::snapshot::{Snapshot, namespaces_of};
 
 const SHARED: &str = "e2e";
 const VICTIM: &str = "e2e-victim";
@@ -46,11 +47,13 @@ fn run() -> Result<i32> {
     for name in [SHARED, VICTIM] {
         cluster::remove(&name.parse()?)?;
     }
-    let clean = Snapshot::take(&out)?;
+    let clean = Snapshot::take()?;
     let mut runner = Runner::from_args();
-    on_shared_cluster(&mut runner, &out)?;
+    let namespaces = on_shared_cluster(&mut runner, &out)?;
     runner.test("down_leaves_nothing", || {
-        clean.expect_nothing_new(&out).map(|()| Verdict::Passed)
+        clean
+            .expect_nothing_new(&namespaces)
+            .map(|()| Verdict::Passed)
     });
     runner.test("interrupted_up_leaves_nothing", || {
         interrupted(&out, &clean)
@@ -68,15 +71,16 @@ fn run() -> Result<i32> {
     Ok(runner.finish())
 }
 
-/// Everything that needs a running cluster. It is removed at the end, whatever happens.
-fn on_shared_cluster(runner: &mut Runner, out: &Path) -> Result<()> {
+/// Everything that needs a running cluster. It is removed at the end, whatever happens. Gives the network
+/// namespaces it had.
+fn on_shared_cluster(runner: &mut Runner, out: &Path) -> Result<BTreeSet<String>> {
     let runtime = Runtime::new().context("start the runtime")?;
     let options = options(SHARED)?;
     let mut world = match runtime.block_on(demo::bring_up(&options)) {
         Ok(world) => world,
         Err(error) => {
             runner.record("cluster_comes_up", Err(format!("{error:#}")));
-            return Ok(());
+            return Ok(BTreeSet::new());
         }
     };
     runner.record("cluster_comes_up", Ok("ok".to_owned()));
@@ -98,8 +102,9 @@ fn on_shared_cluster(runner: &mut Runner, out: &Path) -> Result<()> {
     if runner.failed() {
         println!("{}", diagnose::report(world.cluster.layout()));
     }
+    let namespaces = namespaces_of(SHARED)?;
     cluster::remove(&options.name)?;
-    Ok(())
+    Ok(namespaces)
 }
 
 fn options(name: &str) -> Result<Options> {
@@ -262,23 +267,25 @@ fn signal(child: &Child, signal: Signal) -> Result<()> {
 
 fn interrupted(out: &Path, clean: &Snapshot) -> Result<Verdict> {
     let child = half_made(out)?;
+    let namespaces = namespaces_of(VICTIM)?;
     signal(&child, Signal::SIGINT)?;
     let output = child.wait_with_output().context("wait for lab")?;
     ensure!(!output.status.success(), "it claims success");
     ensure!(said(&output).contains("interrupted"), "{}", said(&output));
-    clean.expect_nothing_new(out)?;
+    clean.expect_nothing_new(&namespaces)?;
     Ok(Verdict::Passed)
 }
 
 fn killed(out: &Path, clean: &Snapshot) -> Result<Verdict> {
     let child = half_made(out)?;
+    let namespaces = namespaces_of(VICTIM)?;
     signal(&child, Signal::SIGKILL)?;
     child.wait_with_output().context("wait for lab")?;
     let output = lab(out, &["down", "--name", VICTIM])
         .output()
         .context("run lab")?;
     ensure!(output.status.success(), "{}", said(&output));
-    clean.expect_nothing_new(out)?;
+    clean.expect_nothing_new(&namespaces)?;
     Ok(Verdict::Passed)
 }
 

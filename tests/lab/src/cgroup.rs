@@ -9,6 +9,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::wait;
 
+/// Longest that killed processes may take to end.
+const LIMIT: Duration = Duration::from_secs(10);
+
 /// A cgroup v2 folder.
 #[derive(Debug, Clone)]
 pub struct Cgroup(PathBuf);
@@ -81,17 +84,23 @@ impl Cgroup {
     /// # Errors
     /// When something does not end within ten seconds.
     pub fn destroy(&self) -> Result<()> {
-        self.kill()?;
-        for dir in self.subtree()? {
-            match fs::remove_dir(&dir) {
-                Ok(()) => {}
-                Err(error) if gone(&error) => {}
-                Err(error) => {
-                    return Err(error).with_context(|| format!("remove cgroup {}", dir.display()));
+        wait::until("the cgroup can be removed", LIMIT, || {
+            self.kill()?;
+            for dir in self.subtree()? {
+                match fs::remove_dir(&dir) {
+                    // A process that was on its way in when the others were ended.
+                    Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+                        return Ok(Err(format!("{} is in use", dir.display())));
+                    }
+                    Err(error) if !gone(&error) => {
+                        return Err(error)
+                            .with_context(|| format!("remove cgroup {}", dir.display()));
+                    }
+                    _ => {}
                 }
             }
-        }
-        Ok(())
+            Ok(Ok(()))
+        })
     }
 
     /// Ends every process in the subtree with SIGKILL and waits until none is left.
@@ -102,13 +111,14 @@ impl Cgroup {
         if !self.0.is_dir() {
             return Ok(());
         }
-        match fs::write(self.0.join("cgroup.kill"), "1") {
-            Err(error) if !gone(&error) => {
-                return Err(error).with_context(|| format!("kill cgroup {}", self.0.display()));
+        wait::until("the lab's processes end", LIMIT, || {
+            // Each time, for those that joined after the last one.
+            match fs::write(self.0.join("cgroup.kill"), "1") {
+                Err(error) if !gone(&error) => {
+                    return Err(error).with_context(|| format!("kill cgroup {}", self.0.display()));
+                }
+                _ => {}
             }
-            _ => {}
-        }
-        wait::until("the lab's processes end", Duration::from_secs(10), || {
             let left = self.processes()?;
             Ok(if left.is_empty() {
                 Ok(())
