@@ -52,14 +52,19 @@ fn plugins(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
         }
     }
     if found.is_empty() {
-        bail!("--plugins {}: there is no executable file in it", folder.display());
+        bail!(
+            "--plugins {}: there is no executable file in it",
+            folder.display()
+        );
     }
     found.sort();
     Ok(found)
 }
 
 fn copy(from: &Path, folder: &Path, mode: u32) -> anyhow::Result<PathBuf> {
-    let name = from.file_name().with_context(|| format!("{}: is no file", from.display()))?;
+    let name = from
+        .file_name()
+        .with_context(|| format!("{}: is no file", from.display()))?;
     let to = folder.join(name);
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
@@ -113,11 +118,26 @@ mod tests {
             conf_dir: at("etc/cni/net.d"),
         };
         let installed = install(&what).unwrap();
-        let wanted = ["bin/ptp", "bin/towline", "etc/cni/net.d/10-towline.conflist"].map(at);
+        let wanted = [
+            "bin/ptp",
+            "bin/towline",
+            "etc/cni/net.d/10-towline.conflist",
+        ]
+        .map(at);
         assert_eq!(installed, wanted);
         assert_eq!(fs::read_to_string(at("bin/ptp")).unwrap(), "new");
-        assert_eq!(fs::metadata(at("bin/towline")).unwrap().permissions().mode() & 0o777, 0o755);
-        assert_eq!(fs::read_to_string(at("bin/other")).unwrap(), "somebody else's");
+        assert_eq!(
+            fs::metadata(at("bin/towline"))
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777,
+            0o755
+        );
+        assert_eq!(
+            fs::read_to_string(at("bin/other")).unwrap(),
+            "somebody else's"
+        );
         assert_eq!(fs::read_dir(at("bin")).unwrap().count(), 3);
     }
 
@@ -131,7 +151,10 @@ mod tests {
             conf_dir: folder.path().join("conf"),
         };
         let error = install(&what).unwrap_err().to_string();
-        assert!(error.ends_with("there is no executable file in it"), "{error}");
+        assert!(
+            error.ends_with("there is no executable file in it"),
+            "{error}"
+        );
         assert!(!folder.path().join("bin").exists());
     }
 }

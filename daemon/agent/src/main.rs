@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use agent::config::{Config, Settings};
 use agent::install::{Install, install};
 use agent::{daemon, logging, preflight};
-use clap::{Parser, Subcommand};
 use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
 
 /// Node daemon: overlay network, Services and NetworkPolicy of this node.
 #[derive(Debug, Parser)]

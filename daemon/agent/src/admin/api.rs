@@ -151,15 +151,15 @@ async fn explain(
     State(admin): State<Arc<Admin>>,
     Query(question): Query<Question>,
 ) -> Result<Json<Explanation>, ApiError> {
-    let source: Place = question.src.parse().map_err(bad)?;
-    let destination: Destination = question.dst.parse().map_err(bad)?;
+    let source: Place = question.src.parse().map_err(|error| bad(&error))?;
+    let destination: Destination = question.dst.parse().map_err(|error| bad(&error))?;
     let cluster = admin.health.store.snapshot();
     why(&cluster, &source, &destination)
         .map(Json)
         .map_err(|error| ApiError::not_found(error.to_string()))
 }
 
-fn bad(error: impl ToString) -> ApiError {
+fn bad(error: &impl ToString) -> ApiError {
     ApiError::bad_request(error.to_string())
 }
 

@@ -197,7 +197,7 @@ async fn sweep(
         });
         match done.await {
             Ok(Ok(done)) => {
-                tracing::debug!(seen = done.seen, removed = done.removed, "flows swept")
+                tracing::debug!(seen = done.seen, removed = done.removed, "flows swept");
             }
             Ok(Err(error)) => tracing::warn!(%error, "flows cannot be swept"),
             Err(error) => tracing::warn!(%error, "sweep of flows ended"),

@@ -5,14 +5,18 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ebpf_shared::hook::CGROUP_PROGRAMS;
 use ebpf_shared::maps::Config;
 use loader::{Datapath, Error, Maps};
 use netstate::Target;
 
-/// The programs at the cgroup that balance connections when they are opened, by name.
+use crate::reconcile::services::SOCKET_PROGRAMS;
+
+/// The programs at the cgroup that balance connections when they are opened: one entry that
+/// stands for all of them, because one alone makes no sense.
 ///
-/// An attachment counts if it is at this cgroup and runs the program that this daemon loaded; so
-/// the first pass after an upgrade replaces the programs, each without a gap.
+/// It is there if all are at this cgroup and run what this daemon loaded; so the first pass after
+/// an upgrade replaces the programs, each without a gap.
 pub struct SocketTarget {
     datapath: Arc<Mutex<Datapath>>,
     bpf_root: PathBuf,
@@ -43,11 +47,11 @@ impl SocketTarget {
 }
 
 impl Target for SocketTarget {
-    type Key = String;
+    type Key = &'static str;
     type Value = ();
     type Error = Error;
 
-    fn observe(&mut self) -> Result<BTreeMap<String, ()>, Error> {
+    fn observe(&mut self) -> Result<BTreeMap<&'static str, ()>, Error> {
         let failed = |source| Error::Io {
             operation: "opening cgroup",
             path: self.cgroup.clone(),
@@ -55,21 +59,23 @@ impl Target for SocketTarget {
         };
         let cgroup = std::fs::metadata(&self.cgroup).map_err(failed)?.ino();
         let datapath = self.lock();
-        let mut found = BTreeMap::new();
+        let mut found = 0;
         for link in loader::cgroup_attachments(&self.bpf_root)? {
-            if link.cgroup == cgroup && link.id == datapath.program_id(&link.program)? {
-                found.insert(link.program, ());
-            }
+            let ours = link.cgroup == cgroup && link.id == datapath.program_id(&link.program)?;
+            found += usize::from(ours);
         }
-        Ok(found)
+        let complete = found == CGROUP_PROGRAMS.len();
+        Ok(complete
+            .then_some((SOCKET_PROGRAMS, ()))
+            .into_iter()
+            .collect())
     }
 
-    /// Attaches all of them: one alone makes no sense.
-    fn put(&mut self, _: &String, (): &()) -> Result<(), Error> {
+    fn put(&mut self, _: &&'static str, (): &()) -> Result<(), Error> {
         self.lock().attach_cgroup(&self.cgroup)
     }
 
-    fn delete(&mut self, _: &String) -> Result<(), Error> {
+    fn delete(&mut self, _: &&'static str) -> Result<(), Error> {
         loader::detach_cgroup(&self.bpf_root)
     }
 }

@@ -20,13 +20,16 @@ use crate::admin::ApiError;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
+/// Looks up an interface's kernel index by its name.
+type LookUp = Box<dyn Fn(&IfName) -> Option<u32> + Send + Sync>;
+
 /// What registrations act on.
 pub struct Endpoints {
     store: Arc<Store>,
     registry: Registry,
     /// `None` when nothing enforces policy on this node.
     in_force: Option<watch::Receiver<InForce>>,
-    ifindex_of: Box<dyn Fn(&IfName) -> Option<u32> + Send + Sync>,
+    ifindex_of: LookUp,
     metrics: Arc<Metrics>,
     /// One change at a time, so that file and store agree.
     changing: Mutex<()>,

@@ -54,7 +54,7 @@ fn default_timeout() -> u64 {
     10
 }
 
-fn bad(field: &'static str, value: &str, remedy: impl ToString) -> BadRegistration {
+fn bad<R: ToString + ?Sized>(field: &'static str, value: &str, remedy: &R) -> BadRegistration {
     BadRegistration {
         field,
         value: value.to_owned(),
@@ -82,7 +82,7 @@ impl Registration {
         }
         let ifname = ifname
             .parse()
-            .map_err(|error| bad("ifname", ifname, error))?;
+            .map_err(|error| bad("ifname", ifname, &error))?;
         Ok(EndpointId {
             container_id: container_id.to_owned(),
             ifname,
@@ -108,12 +108,12 @@ impl Registration {
         })?;
         let uid = match self.pod_uid.as_deref() {
             None | Some("") => None,
-            Some(uid) => Some(uid.parse().map_err(|error| bad("podUID", uid, error))?),
+            Some(uid) => Some(uid.parse().map_err(|error| bad("podUID", uid, &error))?),
         };
         let host_interface: IfName = self
             .host_interface
             .parse()
-            .map_err(|error| bad("hostInterface", &self.host_interface, error))?;
+            .map_err(|error| bad("hostInterface", &self.host_interface, &error))?;
         let addresses = self.checked_addresses()?;
         if self.netns_cookie == 0 {
             return Err(bad(
@@ -127,7 +127,7 @@ impl Registration {
             return Err(bad(
                 "policyTimeoutSeconds",
                 &self.policy_timeout_seconds.to_string(),
-                remedy,
+                &remedy,
             ));
         }
         let host_ifindex = ifindex_of(&host_interface).ok_or_else(|| {

@@ -1,10 +1,10 @@
 //! Services: frontends, slots and backends of both families.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use desired::cluster::Cluster;
 use desired::services::{ServiceProblem, ServiceTables, services};
-use ebpf_shared::hook::CGROUP_PROGRAMS;
 use ebpf_shared::service::{
     BackendKey, BackendValue, FrontendKey, FrontendValue, SlotKey, SlotValue,
 };
@@ -18,6 +18,9 @@ use crate::metrics::SERVICES_LOOP;
 
 /// Name of the loop.
 pub const NAME: &str = SERVICES_LOOP;
+
+/// The key of the one entry that stands for the programs at the cgroup.
+pub const SOCKET_PROGRAMS: &str = "socket-programs";
 
 /// The maps of one family.
 pub struct FamilyMaps<A: Ord + Clone> {
@@ -35,8 +38,8 @@ pub struct ServiceMaps {
     pub v4: FamilyMaps<V4>,
     /// IPv6.
     pub v6: FamilyMaps<V6>,
-    /// The socket programs by name; they come last, when there is something to look up.
-    pub sockets: Map<String, ()>,
+    /// [`SOCKET_PROGRAMS`]: last, when there is something to look up.
+    pub sockets: Map<&'static str, ()>,
 }
 
 /// The loop that keeps the service maps.
@@ -64,7 +67,7 @@ impl ServicesLoop {
         v4.begin(look);
         v6.begin(look);
         sockets.begin(look);
-        let programs = CGROUP_PROGRAMS.map(|name| (name.to_owned(), ())).into();
+        let programs = BTreeMap::from([(SOCKET_PROGRAMS, ())]);
         let mut backends4 = Wanted::new("backend-v4", &mut v4.backends, &tables.v4.backends);
         let mut slots4 = Wanted::new("slot-v4", &mut v4.slots, &tables.v4.slots);
         let mut frontends4 = Wanted::new("frontend-v4", &mut v4.frontends, &tables.v4.frontends);

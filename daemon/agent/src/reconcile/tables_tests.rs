@@ -312,10 +312,6 @@ fn with_policy_off_pods_are_open_but_known() {
     it.policy.pass(&snapshot, CHANGE);
     let tables = it.tables.borrow().clone();
     assert!(tables.verdicts.is_empty());
-    let flags: Vec<u32> = tables
-        .pods
-        .values()
-        .map(|pod| u32::from(pod.flags))
-        .collect();
+    let flags: Vec<u32> = tables.pods.values().map(|pod| pod.flags).collect();
     assert_eq!(flags, [0]);
 }
