@@ -7,10 +7,12 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::Pod;
 use lab::cluster::{self, Options};
+use lab::daemons::NODE_AGENT;
 use lab::demo;
 use lab::diagnose;
-use lab::layout::{Artefacts, ClusterName, Layout};
+use lab::layout::{Artefacts, ClusterName, Layout, NodeId};
 use lab::matrix::{self, World};
 use lab::process::Process;
 use lab::wait::until;
@@ -20,6 +22,7 @@ use towline_e2e::runner::{Runner, Verdict};
 use towline_e2e::snapshot::{Snapshot, namespaces_of};
 
 const SHARED: &str = "e2e";
+const LIMIT: Duration = Duration::from_secs(30);
 const VICTIM: &str = "e2e-victim";
 
 fn main() {
@@ -98,6 +101,11 @@ fn on_shared_cluster(runner: &mut Runner, out: &Path) -> Result<BTreeSet<String>
         runtime.block_on(bad_manifest(&world))
     });
     runner.test("kubectl_applies_the_examples", || kubectl(&world));
+    runner.test("node_agent_restart_keeps_pods", || {
+        runtime
+            .block_on(node_agent_restart(&mut world))
+            .map(|()| Verdict::Passed)
+    });
     runner.test("second_up_is_refused", || second_up(out));
     if runner.failed() {
         println!("{}", diagnose::report(world.cluster.layout()));
@@ -208,6 +216,68 @@ fn kubectl(world: &World) -> Result<Verdict> {
     );
     run(&["delete", "namespace", "shop", "--timeout=60s"])?;
     Ok(Verdict::Passed)
+}
+
+/// Pods live on without their node agent, and what happened meanwhile is made up for.
+async fn node_agent_restart(world: &mut World) -> Result<()> {
+    let pod = |name: &str| {
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {
+                "nodeSelector": {"kubernetes.io/hostname": "node1"},
+                "terminationGracePeriodSeconds": 1,
+                "containers": [{"name": "c", "image": "towline.dev/agnhost", "args": ["netexec"]}]
+            }
+        })
+    };
+    for name in ["stays", "goes"] {
+        world.kubernetes.apply(pod(name)).await?;
+        world.kubernetes.wait_ready("default", name, LIMIT).await?;
+    }
+    let before = world.kubernetes.pod("default", "stays").await?;
+    let agent = world.cluster.process("node1", NODE_AGENT)?.clone();
+    agent.end(Signal::SIGKILL, LIMIT)?;
+    world
+        .kubernetes
+        .delete("v1", "Pod", "default", "goes")
+        .await?;
+    world.kubernetes.apply(pod("comes")).await?;
+    world.cluster.start_node_agent(NodeId(1))?;
+    world.kubernetes.wait_gone("default", "goes", LIMIT).await?;
+    world
+        .kubernetes
+        .wait_ready("default", "comes", LIMIT)
+        .await?;
+    let after = world
+        .kubernetes
+        .wait_ready("default", "stays", LIMIT)
+        .await?;
+    let seen = |pod: &Pod| {
+        let status = pod.status.clone().unwrap_or_default();
+        let containers = status.container_statuses.unwrap_or_default();
+        (
+            status.pod_ip,
+            containers
+                .into_iter()
+                .map(|c| (c.container_id, c.restart_count))
+                .collect::<Vec<_>>(),
+        )
+    };
+    ensure!(
+        seen(&before) == seen(&after),
+        "{:?} became {:?}",
+        seen(&before),
+        seen(&after)
+    );
+    for name in ["stays", "comes"] {
+        world
+            .kubernetes
+            .delete("v1", "Pod", "default", name)
+            .await?;
+        world.kubernetes.wait_gone("default", name, LIMIT).await?;
+    }
+    Ok(())
 }
 
 fn lab(out: &Path, args: &[&str]) -> Command {

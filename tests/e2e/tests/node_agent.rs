@@ -1,4 +1,9 @@
 //! The node agent's own parts on a node without any API server: sandbox, plugins, container, end.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the helpers of a test may panic as the test itself may"
+)]
 
 use std::path::Path;
 use std::time::Duration;

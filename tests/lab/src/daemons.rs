@@ -106,6 +106,15 @@ impl Cluster {
             )
         })?;
         self.start_towlined(node)?;
+        self.start_node_agent(node)?;
+        Ok(())
+    }
+
+    /// Starts the node agent on a node.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_node_agent(&mut self, node: NodeId) -> Result<Process> {
         let agent = format!("{}/{NODE_AGENT}", node::BIN_DIR);
         let (name, ip) = (node.name(), node.address().to_string());
         let argv = [
@@ -119,8 +128,7 @@ impl Cluster {
             node::KUBECONFIG,
         ];
         let argv = argv.map(OsStr::new);
-        self.start(&name, NODE_AGENT, &self.node_place(node), &argv)?;
-        Ok(())
+        self.start(&name, NODE_AGENT, &self.node_place(node), &argv)
     }
 
     /// Starts towlined on a node.
