@@ -98,11 +98,7 @@ fn merge_map(
         if let Some(key) = directive.strip_prefix(ORDER)
             && let (Some(Value::Array(items)), Value::Array(order)) = (object.get_mut(key), order)
         {
-            let patched = patch
-                .get(key)
-                .and_then(Value::as_array)
-                .map_or(&[][..], Vec::as_slice);
-            reorder(items, order, patched, treatment(kind, &join(path, key)));
+            reorder(items, order, treatment(kind, &join(path, key)));
         }
     }
     Ok(())
@@ -215,16 +211,13 @@ fn merge_by_key(
 
 /// Puts the items named in `order` into that order. Items that only the server has keep their place
 /// relative to the items before them.
-fn reorder(items: &mut Vec<Value>, order: &[Value], patch: &[Value], how: Option<Treatment>) {
+fn reorder(items: &mut [Value], order: &[Value], how: Option<Treatment>) {
     let rank = |item: &Value| match how {
         Some(Treatment::By(key)) => order
             .iter()
             .position(|wanted| wanted.get(key) == item.get(key) && item.get(key).is_some()),
         _ => order.iter().position(|wanted| wanted == item),
     };
-    if matches!(how, Some(Treatment::Union)) && patch.is_empty() && order.is_empty() {
-        return;
-    }
     let mut ranked: Vec<Value> = items
         .iter()
         .filter(|item| rank(item).is_some())

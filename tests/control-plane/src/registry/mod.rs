@@ -1,7 +1,7 @@
 //! The registry: everything that distinguishes one kind from another, one table entry per kind.
 //!
 //! The REST implementation is the same for all kinds and asks the entry. To add a kind is to add an
-//! entry in [`kinds`].
+//! entry in `kinds`.
 
 mod fields;
 mod kinds;
@@ -30,7 +30,7 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// The kinds of [`kinds`].
+    /// All kinds.
     pub fn new() -> Self {
         let resources: Vec<_> = kinds::table().into_iter().map(Arc::new).collect();
         let by_storage = resources

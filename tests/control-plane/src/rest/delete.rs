@@ -57,6 +57,7 @@ impl Api {
         target: &Target,
         options: &DeleteOptions,
     ) -> Result<Deleted, ApiError> {
+        let _turn = self.turns.take(&target.key()).await;
         loop {
             let current = self.get(target)?;
             match self.delete_once(target, options, &current).await {

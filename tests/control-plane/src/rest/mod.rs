@@ -7,6 +7,7 @@ mod list;
 mod metadata;
 mod modify;
 mod subresource;
+mod turns;
 mod watch;
 
 use std::sync::Arc;
@@ -89,6 +90,7 @@ pub struct Api {
     store: Store,
     registry: Arc<Registry>,
     allocators: Allocators,
+    turns: turns::Turns,
 }
 
 impl Api {
@@ -115,6 +117,7 @@ impl Api {
             store,
             registry,
             allocators,
+            turns: turns::Turns::default(),
         })
     }
 

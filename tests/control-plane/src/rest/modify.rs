@@ -12,7 +12,7 @@ use crate::store::{Change, CommitError, Expect, Stored, Write};
 use crate::validation;
 
 /// Attempts of a change that is not tied to a version.
-const ATTEMPTS: usize = 64;
+const ATTEMPTS: usize = 8;
 
 /// Which part of the object a client may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,7 @@ impl Api {
         edit: Edit<'_>,
     ) -> Result<Written, ApiError> {
         let name = &target.name;
+        let _turn = self.turns.take(&target.key()).await;
         for _ in 0..ATTEMPTS {
             let current = self.get(target)?;
             match self

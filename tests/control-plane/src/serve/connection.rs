@@ -19,6 +19,9 @@ use super::listen::Listener;
 /// Time a client has for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// Time between pings by which a client that vanished is noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
 /// Time connections have to end after shutdown was asked for.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -97,7 +100,8 @@ async fn connection(
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(1000);
+        .max_concurrent_streams(1000)
+        .keep_alive_interval(Some(KEEP_ALIVE));
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let result = tokio::select! {

@@ -124,4 +124,28 @@ mod tests {
         let error = Listener::open_in(&place).unwrap_err().to_string();
         assert!(error.starts_with("listen in /dev/null: "), "{error}");
     }
+
+    /// Needs root, as entering a namespace does.
+    #[test]
+    fn a_socket_is_in_the_namespace_it_was_opened_in() {
+        let work = || {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            let netns = std::fs::read_link("/proc/thread-self").unwrap();
+            let netns = PathBuf::from("/proc").join(netns).join("ns/net");
+            let address: SocketAddr = "0.0.0.0:6443".parse().unwrap();
+            let place = NetnsListen { netns, address };
+            let opened = Listener::open_in(&place).unwrap();
+            assert_eq!(opened.address, address);
+            assert!(Listener::open(address).is_err(), "the port is taken here");
+            std::thread::spawn(move || {
+                nix::sched::unshare(CloneFlags::CLONE_NEWNET).unwrap();
+                Listener::open(address).unwrap();
+            })
+            .join()
+            .unwrap();
+            drop(opened);
+            Listener::open(address).unwrap();
+        };
+        std::thread::spawn(work).join().unwrap();
+    }
 }
