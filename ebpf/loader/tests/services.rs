@@ -336,7 +336,7 @@ fn new_flows_spread_over_the_backends_unless_the_client_sticks() {
     // The chance to miss one of 8 in 200 is below one in 10^10.
     assert_eq!(chosen(&world, 1000..1200), 8);
     change_frontend(&mut world, |f| {
-        (f.flags, f.affinity_secs) = (FRONTEND_AFFINITY, 60)
+        (f.flags, f.affinity_secs) = (FRONTEND_AFFINITY, 60);
     });
     assert_eq!(chosen(&world, 2000..2100), 1);
 }
@@ -352,7 +352,7 @@ fn local_only_services_use_this_nodes_backends_or_drop() {
         &[(BACKEND, 8080), ([10, 244, 3, 9], 8080)],
     );
     change_frontend(&mut world, |f| {
-        (f.flags, f.n_local) = (FRONTEND_LOCAL_ONLY, 1)
+        (f.flags, f.n_local) = (FRONTEND_LOCAL_ONLY, 1);
     });
     for port in 1000..1050 {
         let out = world.run(FROM_POD, &tcp((POD, port), (VIP, 80), TCP_SYN));

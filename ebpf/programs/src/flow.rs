@@ -51,16 +51,17 @@ struct Standing {
     aside: bool,
 }
 
-/// Tracks the flow `key`; `service` is the translation of a flow that the pod opens to a frontend.
+/// Tracks the flow `key`, whose entry is `found`; `service` is the translation of a flow that the pod opens to a frontend.
 ///
 /// Returns the frontend that a reply must come from, when there is one.
 #[inline(always)]
 pub fn track(
     passage: &Passage<'_>,
     key: &CtKey<V4>,
+    found: Option<Found>,
     service: Option<&Target>,
 ) -> Result<Option<(V4, [u8; 2])>, Denial> {
-    let standing = standing(passage, key, service);
+    let standing = standing(passage, found, service);
     let mut allowed = Allowed { rule: 0 };
     if standing.judge {
         match policy::judge(passage.pod, key, standing.opener) {
@@ -97,16 +98,16 @@ pub fn track(
     Ok(frontend)
 }
 
-/// Looks the flow up and decides whether it goes on, begins, or passes aside.
+/// Decides whether the flow goes on, begins, or passes aside.
 #[inline(always)]
-fn standing(passage: &Passage<'_>, key: &CtKey<V4>, service: Option<&Target>) -> Standing {
+fn standing(passage: &Passage<'_>, found: Option<Found>, service: Option<&Target>) -> Standing {
     let new = Standing {
         opener: passage.direction,
         entry: None,
         judge: true,
         aside: false,
     };
-    let Some(found) = conntrack::find(key) else {
+    let Some(found) = found else {
         return new;
     };
     // SAFETY: a map value found in this program run.

@@ -14,7 +14,8 @@ use ebpf_shared::{
 };
 
 use crate::{
-    conntrack, flow, hairpin, icmp,
+    conntrack::{self, Found},
+    flow, hairpin, icmp,
     nat::{Side, rewrite},
     outcome::{Denial, Outcome},
     packet::{self, Packet},
@@ -62,7 +63,18 @@ fn send(
     let denial = |reason| Denial::plain(reason, zone, EGRESS);
     let now = conntrack::now();
     let key = conntrack::key(packet, zone, EGRESS);
-    let plan = match known(ctx, packet, &key, now).map_err(denial)? {
+    let found = conntrack::find(&key);
+    if found.as_ref().is_some_and(|found| goes_on(found, packet)) {
+        let passage = flow::Passage {
+            pod,
+            packet,
+            direction: EGRESS,
+            now,
+        };
+        flow::track(&passage, &key, found, None)?;
+        return route::deliver(ctx, packet, zone, now);
+    }
+    let plan = match known(ctx, packet, &key, found, now).map_err(denial)? {
         Known::Done(outcome) => return Ok(outcome),
         Known::Plan(plan) => plan,
         Known::Unknown => resolve(pod, packet).map_err(denial)?,
@@ -86,7 +98,7 @@ fn send(
         direction,
         now,
     };
-    flow::track(&passage, &main, service.as_ref())?;
+    flow::track(&passage, &main, conntrack::find(&main), service.as_ref())?;
     if let Some(target) = &service {
         rewrite(ctx, packet, Side::Destination, target.addr, target.port).map_err(denial)?;
     }
@@ -110,9 +122,24 @@ enum Known {
     Unknown,
 }
 
+/// Whether the packet continues a flow that is not (or no longer) a frontend's concern.
 #[inline(always)]
-fn known(ctx: &TcContext, packet: &mut Packet, key: &CtKey<V4>, now: u64) -> Result<Known, Reason> {
-    let Some(found) = conntrack::find(key) else {
+fn goes_on(found: &Found, packet: &Packet) -> bool {
+    // SAFETY: a map value found in this program run.
+    let (kind, flags) = unsafe { ((*found.value).kind, (*found.value).flags) };
+    let answered = flags & (CT_REPLIED | CT_FROM_REMOTE) != 0;
+    (kind == CT_TRANSLATED || (kind == CT_PLAIN && answered)) && !flow::opens(packet)
+}
+
+#[inline(always)]
+fn known(
+    ctx: &TcContext,
+    packet: &mut Packet,
+    key: &CtKey<V4>,
+    found: Option<Found>,
+    now: u64,
+) -> Result<Known, Reason> {
+    let Some(found) = found else {
         return Ok(Known::Unknown);
     };
     // SAFETY: a map value found in this program run.
@@ -122,12 +149,11 @@ fn known(ctx: &TcContext, packet: &mut Packet, key: &CtKey<V4>, now: u64) -> Res
         return Ok(Known::Unknown);
     }
     // An established TCP connection outlives its backend's entry; everything else chooses anew.
-    let kept = (packet.proto == protocol::TCP && !opens) || service::usable(value.backend, opens);
+    let (proto, backend) = (packet.proto, value.backend);
+    let kept = || (proto == protocol::TCP && !opens) || service::usable(backend, opens);
     match value.kind {
-        // Nobody has answered: the address may have become a frontend's since.
-        CT_PLAIN if value.flags & (CT_REPLIED | CT_FROM_REMOTE) == 0 => Ok(Known::Unknown),
-        CT_PLAIN | CT_TRANSLATED => Ok(Known::Plan(Plan::Direct)),
-        CT_SERVICE if kept => {
+        CT_TRANSLATED => Ok(Known::Plan(Plan::Direct)),
+        CT_SERVICE if kept() => {
             conntrack::stamp(&found, now);
             let (addr, port) = (value.nat_addr, value.nat_port);
             let (backend, service) = (value.backend, value.service);
@@ -138,8 +164,9 @@ fn known(ctx: &TcContext, packet: &mut Packet, key: &CtKey<V4>, now: u64) -> Res
                 service,
             })))
         }
-        CT_HAIRPIN if kept => hairpin::forward(ctx, packet, key, &found, now).map(Known::Done),
+        CT_HAIRPIN if kept() => hairpin::forward(ctx, packet, key, &found, now).map(Known::Done),
         CT_HAIRPIN_REPLY => hairpin::answer(ctx, packet, key, &found, now).map(Known::Done),
+        // Also a plain flow that is new or was never answered: its destination may be a frontend by now.
         _ => Ok(Known::Unknown),
     }
 }

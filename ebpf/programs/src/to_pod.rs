@@ -52,7 +52,7 @@ pub fn arrive(
         direction: INGRESS,
         now,
     };
-    if let Some((addr, port)) = flow::track(&passage, &key, None)? {
+    if let Some((addr, port)) = flow::track(&passage, &key, conntrack::find(&key), None)? {
         rewrite(ctx, packet, Side::Source, addr, port)
             .map_err(|reason| Denial::plain(reason, zone, INGRESS))?;
     }
