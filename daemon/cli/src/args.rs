@@ -88,7 +88,11 @@ pub(crate) enum Command {
     /// NetworkPolicies with the pods of this node that they select
     Policies,
     /// Flows that the data path tracks on this node
-    Flows,
+    Flows {
+        /// Also those that have ended and are about to be forgotten
+        #[arg(short, long)]
+        all: bool,
+    },
     /// Packets that were dropped, with the reason
     Drops {
         /// Keep printing as they happen

@@ -13,7 +13,13 @@ pub(crate) fn line(event: &Value) -> String {
             .map(|name| format!(" ({name})"));
         format!("{}{}", at(side), name.unwrap_or_default())
     };
-    let rule = event["rule"].as_str().map(|rule| format!(" by {rule}"));
+    let why = match (event["rule"].as_str(), event["policies"].as_array()) {
+        (Some(rule), _) => format!(" by {rule}"),
+        (None, Some(policies)) if !policies.is_empty() => {
+            format!(" in {}", cell(&event["policies"]))
+        }
+        _ => String::new(),
+    };
     format!(
         "{} {} {} {} -> {} {}{} at {} ({})",
         at("time"),
@@ -22,7 +28,7 @@ pub(crate) fn line(event: &Value) -> String {
         end("source"),
         end("destination"),
         at("reason"),
-        rule.unwrap_or_default(),
+        why,
         at("pod"),
         at("interface"),
     )
@@ -40,11 +46,12 @@ mod tests {
             "time": "2026-11-21T06:00:00Z", "direction": "ingress", "protocol": "TCP",
             "source": "10.244.1.5:40000", "sourceName": "default/a",
             "destination": "10.244.2.6:80", "destinationName": null,
-            "reason": "policy-no-match", "rule": null, "pod": "default/b", "interface": "veth1",
+            "reason": "policy-no-match", "rule": null,
+            "policies": ["default/closed", "default/web"], "pod": "default/b", "interface": "veth1",
         });
         assert_eq!(
             line(&event),
-            "2026-11-21T06:00:00Z ingress TCP 10.244.1.5:40000 (default/a) -> 10.244.2.6:80 policy-no-match at default/b (veth1)"
+            "2026-11-21T06:00:00Z ingress TCP 10.244.1.5:40000 (default/a) -> 10.244.2.6:80 policy-no-match in default/closed,default/web at default/b (veth1)"
         );
         let mut denied = event;
         denied["rule"] = json!("default/deny ingress[0]");

@@ -54,7 +54,8 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Pods { name: Some(name) } => (View::Pods, named("/v1/pods", name)),
         Command::Endpoints => (View::Endpoints, "/v1/endpoints".to_owned()),
         Command::Policies => (View::Policies, "/v1/policies".to_owned()),
-        Command::Flows => (View::Flows, "/v1/flows".to_owned()),
+        Command::Flows { all: true } => (View::Flows, "/v1/flows?closed=true".to_owned()),
+        Command::Flows { all: false } => (View::Flows, "/v1/flows".to_owned()),
         Command::Why {
             source,
             destination,

@@ -71,6 +71,7 @@ const FLOWS: &[Column] = &[
     ("PROTO", "/protocol"),
     ("POD SIDE", "/podSide"),
     ("REMOTE SIDE", "/remoteSide"),
+    ("REMOTE POD", "/remoteName"),
     ("VIA", "/via"),
     ("STATE", "/state"),
     ("RULE", "/rule"),
@@ -138,7 +139,7 @@ pub(crate) fn text(view: View, answer: &Value) -> String {
         View::Services => render(SERVICES, &service_rows(answer)),
         View::Service => service(answer),
         View::Pods => render(PODS, rows(answer)),
-        View::Endpoints => render(ENDPOINTS, rows(answer)),
+        View::Endpoints => render(ENDPOINTS, &with_short_ids(answer)),
         View::Policies => render(POLICIES, rows(answer)),
         View::Flows => render(FLOWS, rows(answer)),
         View::Diff if rows(answer).is_empty() => {
@@ -149,6 +150,17 @@ pub(crate) fn text(view: View, answer: &Value) -> String {
         View::Maps => render(MAPS, rows(answer)),
         View::Why => crate::why::text(answer),
     }
+}
+
+/// Container ids as container tools show them: their first 13 characters.
+fn with_short_ids(answer: &Value) -> Vec<Value> {
+    let mut rows = rows(answer).to_vec();
+    for row in &mut rows {
+        if let Some(id) = row["containerId"].as_str() {
+            row["containerId"] = id.chars().take(13).collect::<String>().into();
+        }
+    }
+    rows
 }
 
 fn rows(answer: &Value) -> &[Value] {

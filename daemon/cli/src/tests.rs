@@ -130,3 +130,18 @@ fn no_difference_is_said_in_words() {
         "TABLE    PROBLEM   KEY\nroutes   missing   10.244.1.0/24\n"
     );
 }
+
+#[test]
+fn endpoints_have_short_container_ids() {
+    let answer = json!([{
+        "pod": "default/a", "hostInterface": "veth1", "addresses": ["10.244.0.5"],
+        "policyRevision": 7, "containerId": "2916139fe2fdae8eb6e89247bc87", "waitingFor": null,
+    }]);
+    assert_eq!(
+        text(View::Endpoints, &answer),
+        "\
+POD         INTERFACE   ADDRESS      REVISION   CONTAINER       WAITING FOR
+default/a   veth1       10.244.0.5   7          2916139fe2fda   -
+"
+    );
+}

@@ -42,6 +42,12 @@ struct Named {
 }
 
 #[derive(Debug, Deserialize)]
+struct WantedFlows {
+    #[serde(default)]
+    closed: bool,
+}
+
+#[derive(Debug, Deserialize)]
 struct Question {
     src: String,
     dst: String,
@@ -163,9 +169,14 @@ fn bad(error: &impl ToString) -> ApiError {
     ApiError::bad_request(error.to_string())
 }
 
-async fn flows(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<FlowView>>, ApiError> {
+async fn flows(
+    State(admin): State<Arc<Admin>>,
+    Query(wanted): Query<WantedFlows>,
+) -> Result<Json<Vec<FlowView>>, ApiError> {
     let cluster = admin.health.store.snapshot();
-    read(&admin, move |kernel| kernel.flows(&cluster)).await
+    let Json(mut flows) = read(&admin, move |kernel| kernel.flows(&cluster)).await?;
+    flows.retain(|flow| wanted.closed || flow.state != "closed");
+    Ok(Json(flows))
 }
 
 async fn maps(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<MapView>>, ApiError> {

@@ -58,6 +58,8 @@ pub struct EventView {
     pub destination_name: Option<String>,
     /// The policy rule that decided.
     pub rule: Option<String>,
+    /// The policies that select the pod, if policy was asked.
+    pub policies: Vec<String>,
     /// Packet length in bytes.
     pub length: u32,
 }
@@ -214,7 +216,7 @@ impl Namer {
         );
         let device = self.devices.get(&event.ifindex);
         EventView {
-            time: now,
+            time: Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now),
             kind: if event.kind == EVENT_DROP {
                 "drop"
             } else {
@@ -239,6 +241,11 @@ impl Namer {
             destination: side(destination, event.dst_port),
             destination_name: destination.and_then(|ip| self.pod_at(ip)),
             rule: policy.rules.get(&event.rule).map(ToString::to_string),
+            policies: policy
+                .policy_sets
+                .get(&event.policy_set)
+                .map(|names| names.iter().map(ToString::to_string).collect())
+                .unwrap_or_default(),
             length: event.len,
         }
     }

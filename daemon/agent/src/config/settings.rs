@@ -78,7 +78,7 @@ pub struct Settings {
     pub public_ipv6: Option<Ipv6Addr>,
 
     /// Where the CNI plugins read this node's subnet
-    /// [default: both /run/flannel/subnet.env and <state-dir>/subnet.env]
+    /// [default: both /run/flannel/subnet.env and STATE-DIR/subnet.env]
     #[arg(long, env = "TOWLINED_SUBNET_FILE", value_name = "FILE")]
     pub subnet_file: Option<PathBuf>,
 
@@ -114,7 +114,7 @@ pub struct Settings {
     #[arg(long, env = "TOWLINED_CGROUP_ROOT", value_name = "DIR")]
     pub cgroup_root: Option<PathBuf>,
 
-    /// Unix socket of the API for plugins and `towline` [default: <state-dir>/towlined.sock]
+    /// Unix socket of the API for plugins and `towline` [default: STATE-DIR/towlined.sock]
     #[arg(long, env = "TOWLINED_SOCKET", value_name = "FILE")]
     pub socket: Option<PathBuf>,
 

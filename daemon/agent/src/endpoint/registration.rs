@@ -172,3 +172,91 @@ impl Registration {
         Ok(addresses)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    fn registration() -> Registration {
+        Registration {
+            pod_namespace: "default".to_owned(),
+            pod_name: "a".to_owned(),
+            pod_uid: Some("u-1".to_owned()),
+            host_interface: "veth1".to_owned(),
+            addresses: vec!["10.244.1.5/32".to_owned()],
+            netns: "/run/netns/x".to_owned(),
+            netns_cookie: 123,
+            policy_timeout_seconds: 10,
+        }
+    }
+
+    fn checked(change: impl FnOnce(&mut Registration)) -> Result<LocalEndpoint, String> {
+        let mut registration = registration();
+        change(&mut registration);
+        let id = Registration::id("c1", "eth0").map_err(|error| error.to_string())?;
+        let ifindex_of = |name: &IfName| (name.as_str() == "veth1").then_some(7);
+        registration
+            .endpoint(id, ifindex_of)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_registration_becomes_an_endpoint() {
+        let endpoint = checked(|r| r.pod_uid = Some(String::new())).unwrap();
+        assert_eq!(endpoint.host_ifindex, 7);
+        assert_eq!(endpoint.uid, None);
+        assert_eq!(
+            endpoint.addresses,
+            ["10.244.1.5".parse::<IpAddr>().unwrap()]
+        );
+    }
+
+    #[test]
+    fn wrong_fields_are_named_with_value_and_remedy() {
+        let message = |change: fn(&mut Registration)| checked(change).unwrap_err();
+        let begins = |text: String, with: &str| assert!(text.starts_with(with), "{text}");
+        begins(
+            message(|r| r.pod_name = "A_b".to_owned()),
+            "podName: \"A_b\": use 1 to 253",
+        );
+        begins(
+            message(|r| r.pod_namespace = "a.b".to_owned()),
+            "podNamespace: \"a.b\": use 1 to 63",
+        );
+        begins(
+            message(|r| r.pod_uid = Some("/".to_owned())),
+            "podUID: \"/\": ",
+        );
+        begins(
+            message(|r| r.host_interface = "a/b".to_owned()),
+            "hostInterface: \"a/b\": ",
+        );
+        assert_eq!(
+            message(|r| r.addresses.clear()),
+            "addresses: \"[]\": send the pod's addresses"
+        );
+        assert_eq!(
+            message(|r| r.addresses.push("10.0.0.2/32".to_owned())),
+            "addresses: \"10.0.0.2/32\": send at most one address per family"
+        );
+        begins(
+            message(|r| r.netns_cookie = 0),
+            "netnsCookie: \"0\": send SO_NETNS_COOKIE",
+        );
+        assert_eq!(
+            message(|r| r.policy_timeout_seconds = 301),
+            "policyTimeoutSeconds: \"301\": send 1 to 300 seconds"
+        );
+    }
+
+    #[test]
+    fn ids_that_could_leave_the_folder_are_refused() {
+        for id in ["", "..", "../../etc", "a/b", "-a", "a@b", &"a".repeat(201)] {
+            assert!(Registration::id(id, "eth0").is_err(), "{id}");
+        }
+        assert!(Registration::id("c1", "../x").is_err());
+        assert!(Registration::id("c1_2.3-4", "eth0").is_ok());
+    }
+}

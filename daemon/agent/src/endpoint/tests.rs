@@ -278,64 +278,25 @@ async fn an_address_used_again_replaces_the_old_endpoint() {
 }
 
 #[tokio::test]
-async fn wrong_fields_are_named_with_value_and_remedy() {
+async fn a_wrong_field_or_body_is_a_bad_request() {
     let lab = Lab::start();
     lab.complete();
-    let wrong: [(&str, &str, Value, &str); 8] = [
-        ("c1/eth0", "podName", json!("A_b"), "podName: \"A_b\": "),
-        (
-            "c1/eth0",
-            "hostInterface",
-            json!("veth9"),
-            "hostInterface: \"veth9\": there is no such interface on this node",
-        ),
-        (
-            "c1/eth0",
-            "hostInterface",
-            json!("a/b"),
-            "hostInterface: \"a/b\": ",
-        ),
-        (
-            "c1/eth0",
-            "addresses",
-            json!([]),
-            "addresses: \"[]\": send the pod's addresses",
-        ),
-        (
-            "c1/eth0",
-            "addresses",
-            json!(["10.0.0.1/32", "10.0.0.2/32"]),
-            "addresses: \"10.0.0.2/32\": send at most one address per family",
-        ),
-        ("c1/eth0", "netnsCookie", json!(0), "netnsCookie: \"0\": "),
-        (
-            "c1/eth0",
-            "policyTimeoutSeconds",
-            json!(301),
-            "policyTimeoutSeconds: \"301\": send 1 to 300 seconds",
-        ),
-        (
-            "..%2F..%2Fetc/eth0",
-            "podName",
-            json!("a"),
-            "containerID: \"../../etc\": ",
-        ),
-    ];
-    for (id, field, value, message) in wrong {
-        let mut body = body();
-        body[field] = value;
-        let (status, answer) = lab.put(id, body).await;
-        assert_eq!((status, &answer["code"]), (400, &json!(7)), "{answer}");
-        let details = answer["details"].as_str().unwrap();
-        assert!(details.starts_with(message), "{details}");
-    }
-    let (status, answer) = lab.put("c1/eth0", json!({ "podName": "a" })).await;
+    let mut wrong = body();
+    wrong["hostInterface"] = json!("veth9");
+    let (status, answer) = lab.put("c1/eth0", wrong).await;
     assert_eq!(status, 400);
+    assert_eq!(
+        answer,
+        json!({
+            "code": 7,
+            "msg": "invalid request",
+            "details": "hostInterface: \"veth9\": there is no such interface on this node",
+        })
+    );
+    let (status, answer) = lab.put("c1/eth0", json!({ "podName": "a" })).await;
+    let details = answer["details"].as_str().unwrap();
     assert!(
-        answer["details"]
-            .as_str()
-            .unwrap()
-            .contains("missing field"),
+        status == 400 && details.contains("missing field"),
         "{answer}"
     );
     assert!(lab.store.snapshot().local_endpoints.is_empty());
