@@ -32,28 +32,28 @@ const NAMES: &[&str] = &[
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file operation failed.
-    #[error("certificates: {action} {path}: {source}", path = path.display())]
+    #[error("certificates: {action} {path}: {cause}", path = path.display())]
     File {
         /// What was tried.
         action: &'static str,
         /// On which file.
         path: PathBuf,
         /// Why it failed.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A certificate or key could not be made or read.
     #[error(
-        "certificates: {0}; remove the pki directory below the data directory to make new ones"
+        "certificates: one cannot be made or read; remove the pki directory below the data directory to make new ones"
     )]
     Certificate(#[from] rcgen::Error),
     /// A certificate or key does not fit.
-    #[error("certificates: {0}")]
+    #[error("certificates: TLS cannot use one")]
     Rustls(#[from] rustls::Error),
     /// The client verifier could not be made.
-    #[error("certificates: {0}")]
+    #[error("certificates: the authority's cannot verify clients")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
     /// A PEM text is none.
-    #[error("certificates: {0}")]
+    #[error("certificates: one is not PEM")]
     Pem(#[from] rustls_pki_types::pem::Error),
 }
 
@@ -81,10 +81,10 @@ impl Authority {
     pub fn open(dir: &Path) -> Result<Self, TlsError> {
         let file = |action, path: &Path| {
             let path = path.to_owned();
-            move |source| TlsError::File {
+            move |cause| TlsError::File {
                 action,
                 path,
-                source,
+                cause,
             }
         };
         std::fs::DirBuilder::new()

@@ -37,20 +37,20 @@ impl FromStr for NetnsListen {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The address cannot be had.
-    #[error("listen on {address}: {source}")]
+    #[error("listen on {address}: {cause}")]
     Bind {
         /// The address.
         address: SocketAddr,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The namespace cannot be entered.
-    #[error("listen in {netns}: {source}; the path must be a network namespace, and entering it needs root", netns = netns.display())]
+    #[error("listen in {netns}: {cause}; the path must be a network namespace, and entering it needs root", netns = netns.display())]
     Namespace {
         /// The namespace.
         netns: PathBuf,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The helper thread died.
     #[error("listen: the helper thread ended without an answer")]
@@ -79,7 +79,7 @@ impl Listener {
                 socket,
             })
         };
-        bind().map_err(|source| ListenError::Bind { address, source })
+        bind().map_err(|cause| ListenError::Bind { address, cause })
     }
 
     /// Listens in another network namespace: a thread of its own enters it, opens the socket and
@@ -92,7 +92,7 @@ impl Listener {
         let enter = move || {
             File::open(&netns)
                 .and_then(|file| Ok(setns(file, CloneFlags::CLONE_NEWNET)?))
-                .map_err(|source| ListenError::Namespace { netns, source })?;
+                .map_err(|cause| ListenError::Namespace { netns, cause })?;
             Self::open(address)
         };
         std::thread::spawn(enter)

@@ -78,10 +78,10 @@ impl Committer {
         let thread = std::thread::Builder::new()
             .name("store-commit".into())
             .spawn(move || run(&options, &state, log, &requests))
-            .map_err(|source| StoreError::Io {
+            .map_err(|cause| StoreError::Io {
                 action: "start thread for",
                 path,
-                source,
+                cause,
             })?;
         Ok(Self {
             queue: Some(queue),

@@ -101,14 +101,14 @@ impl Stored {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file operation failed.
-    #[error("store: {action} {path}: {source}", path = path.display())]
+    #[error("store: {action} {path}: {cause}", path = path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// On which file.
         path: PathBuf,
         /// Why it failed.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// Another process has the directory open.
     #[error("store: data directory {path} is in use by another process; choose another --data-dir", path = .0.display())]

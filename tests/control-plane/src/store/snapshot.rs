@@ -19,10 +19,10 @@ const SNAPSHOT_MAGIC: &[u8; 8] = b"TOWLSNP1";
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
     let path = path.to_owned();
-    move |source| StoreError::Io {
+    move |cause| StoreError::Io {
         action,
         path,
-        source,
+        cause,
     }
 }
 
@@ -63,7 +63,7 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked(dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
+        Err(TryLockError::Error(cause)) => Err(io_error("lock", &path)(cause)),
     }
 }
 

@@ -39,20 +39,20 @@ pub(crate) struct Log {
 impl Log {
     /// Starts an empty log file.
     pub(crate) fn create(path: PathBuf, sync: bool) -> Result<Self, StoreError> {
-        let fail = |action, source| StoreError::Io {
+        let fail = |action, cause| StoreError::Io {
             action,
             path: path.clone(),
-            source,
+            cause,
         };
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .open(&path)
-            .map_err(|source| fail("create", source))?;
+            .map_err(|cause| fail("create", cause))?;
         file.write_all(LOG_MAGIC)
-            .map_err(|source| fail("write", source))?;
-        file.sync_all().map_err(|source| fail("sync", source))?;
+            .map_err(|cause| fail("write", cause))?;
+        file.sync_all().map_err(|cause| fail("sync", cause))?;
         Ok(Self {
             file,
             path,
@@ -65,19 +65,19 @@ impl Log {
     /// Continues a log file after its last whole record at `size`, cutting off what follows.
     pub(crate) fn resume(path: PathBuf, size: u64, sync: bool) -> Result<Self, StoreError> {
         use std::io::Seek;
-        let fail = |action, source| StoreError::Io {
+        let fail = |action, cause| StoreError::Io {
             action,
             path: path.clone(),
-            source,
+            cause,
         };
         let mut file = OpenOptions::new()
             .write(true)
             .open(&path)
-            .map_err(|source| fail("open", source))?;
-        file.set_len(size).map_err(|source| fail("cut", source))?;
+            .map_err(|cause| fail("open", cause))?;
+        file.set_len(size).map_err(|cause| fail("cut", cause))?;
         file.seek(io::SeekFrom::End(0))
-            .map_err(|source| fail("seek in", source))?;
-        file.sync_all().map_err(|source| fail("sync", source))?;
+            .map_err(|cause| fail("seek in", cause))?;
+        file.sync_all().map_err(|cause| fail("sync", cause))?;
         Ok(Self {
             file,
             path,
@@ -125,10 +125,10 @@ impl Log {
                 Ok(())
             }
         };
-        write().map_err(|source| StoreError::Io {
+        write().map_err(|cause| StoreError::Io {
             action: "append to",
             path: self.path.clone(),
-            source,
+            cause,
         })?;
         self.size += buffer.len() as u64;
         Ok(())
@@ -190,10 +190,10 @@ pub(crate) enum End {
 
 impl Records {
     pub(crate) fn open(path: &Path, magic: &[u8; 8]) -> Result<Self, StoreError> {
-        let bytes = std::fs::read(path).map_err(|source| StoreError::Io {
+        let bytes = std::fs::read(path).map_err(|cause| StoreError::Io {
             action: "read",
             path: path.to_owned(),
-            source,
+            cause,
         })?;
         if !bytes.starts_with(magic) {
             return Err(StoreError::Damaged {
