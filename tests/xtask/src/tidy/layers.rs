@@ -8,10 +8,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("towline-ebpf-shared", &[]),
     ("towline-hostnet", &["towline-netstate"]),
     ("towline-protocol", &[]),
-    ("towline-suite", &["towline-protocol", "towline-hostnet", "towline-netstate"]),
-    ("towline-desired", &["towline-netstate", "towline-ebpf-shared"]),
+    (
+        "towline-suite",
+        &["towline-protocol", "towline-hostnet", "towline-netstate"],
+    ),
+    (
+        "towline-desired",
+        &["towline-netstate", "towline-ebpf-shared"],
+    ),
     ("towline-ebpf-programs", &["towline-ebpf-shared"]),
-    ("towline-loader", &["towline-ebpf-shared", "towline-netstate"]),
+    (
+        "towline-loader",
+        &["towline-ebpf-shared", "towline-netstate"],
+    ),
     (
         "towline-agent",
         &[
@@ -36,11 +45,23 @@ const ALLOWED: &[(&str, &[&str])] = &[
 
 /// Crates that must stay pure: none of these may be among their ordinary dependencies.
 const PURE: &[&str] = &["towline-netstate", "towline-desired", "towline-ebpf-shared"];
-const IMPURE: &[&str] =
-    &["tokio", "kube", "k8s-openapi", "netlink-sys", "nix", "libc", "reqwest", "hyper"];
+const IMPURE: &[&str] = &[
+    "tokio",
+    "kube",
+    "k8s-openapi",
+    "netlink-sys",
+    "nix",
+    "libc",
+    "reqwest",
+    "hyper",
+];
 
 pub(super) fn check(metadata: &Metadata) -> Vec<String> {
-    metadata.workspace_packages().into_iter().flat_map(|package| of(package, metadata)).collect()
+    metadata
+        .workspace_packages()
+        .into_iter()
+        .flat_map(|package| of(package, metadata))
+        .collect()
 }
 
 fn of(package: &Package, metadata: &Metadata) -> Vec<String> {
@@ -49,12 +70,20 @@ fn of(package: &Package, metadata: &Metadata) -> Vec<String> {
         .manifest_path
         .strip_prefix(&metadata.workspace_root)
         .is_ok_and(|path| path.starts_with("tests"));
-    let allowed = ALLOWED.iter().find(|(own, _)| *own == name).map(|(_, allowed)| *allowed);
+    let allowed = ALLOWED
+        .iter()
+        .find(|(own, _)| *own == name)
+        .map(|(_, allowed)| *allowed);
     if allowed.is_none() && !is_test {
-        return vec![format!("{name}: a new package needs its layer in xtask's tidy/layers.rs")];
+        return vec![format!(
+            "{name}: a new package needs its layer in xtask's tidy/layers.rs"
+        )];
     }
-    let ours: Vec<&str> =
-        metadata.workspace_packages().iter().map(|other| other.name.as_str()).collect();
+    let ours: Vec<&str> = metadata
+        .workspace_packages()
+        .iter()
+        .map(|other| other.name.as_str())
+        .collect();
     let mut findings = Vec::new();
     for dependency in &package.dependencies {
         if dependency.kind == DependencyKind::Development {

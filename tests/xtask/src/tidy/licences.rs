@@ -25,7 +25,10 @@ pub(super) fn check(metadata: &Metadata) -> Vec<String> {
         .iter()
         .filter_map(|package| match package.license.as_deref() {
             Some(licence) if accepted(licence) => None,
-            Some(licence) => Some(format!("{}: licence {licence} is not accepted", package.name)),
+            Some(licence) => Some(format!(
+                "{}: licence {licence} is not accepted",
+                package.name
+            )),
             None if package.license_file.is_some() => None,
             None => Some(format!("{}: names no licence", package.name)),
         })
@@ -36,9 +39,10 @@ pub(super) fn check(metadata: &Metadata) -> Vec<String> {
 /// Parentheses occur only around such alternatives in the field, so they are dropped.
 fn accepted(expression: &str) -> bool {
     let plain = expression.replace(['(', ')'], "").replace('/', " OR ");
-    plain
-        .split(" AND ")
-        .all(|part| part.split(" OR ").any(|licence| ACCEPTED.contains(&licence.trim())))
+    plain.split(" AND ").all(|part| {
+        part.split(" OR ")
+            .any(|licence| ACCEPTED.contains(&licence.trim()))
+    })
 }
 
 #[cfg(test)]

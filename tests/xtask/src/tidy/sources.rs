@@ -10,23 +10,30 @@ const LONGEST: usize = 400;
 /// The only folders whose code may say `unsafe`.
 const UNSAFE_MAY_STAND_IN: &[&str] = &["plugins/hostnet/", "ebpf/"];
 /// File names that say nothing about what is inside.
-const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "manager", "common", "misc", "types"];
+const EMPTY_NAMES: &[&str] = &[
+    "utils", "util", "helpers", "manager", "common", "misc", "types",
+];
 /// Attributes and macros that leave work undone or silence a check without a reason.
 const UNDONE: &[&str] = &["todo!(", "unimplemented!(", "#[ignore"];
 
 pub(super) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     let mut findings = Vec::new();
-    let walk = WalkDir::new(root).sort_by_file_name().into_iter().filter_entry(|entry| {
-        let name = entry.file_name().to_string_lossy();
-        entry.depth() == 0
-            || !(name == "target" || name == "out" || (name.starts_with('.') && name != ".ci"))
-    });
+    let walk = WalkDir::new(root)
+        .sort_by_file_name()
+        .into_iter()
+        .filter_entry(|entry| {
+            let name = entry.file_name().to_string_lossy();
+            entry.depth() == 0
+                || !(name == "target" || name == "out" || (name.starts_with('.') && name != ".ci"))
+        });
     for entry in walk {
         let entry = entry.context("walking the sources")?;
         if !entry.file_type().is_file() {
             continue;
         }
-        let Ok(text) = std::fs::read_to_string(entry.path()) else { continue };
+        let Ok(text) = std::fs::read_to_string(entry.path()) else {
+            continue;
+        };
         let path = entry.path().strip_prefix(root).unwrap_or(entry.path());
         let path = path.to_string_lossy();
         if path != "tests/xtask/src/tidy/sources.rs" && path != "Cargo.lock" {
@@ -39,7 +46,10 @@ pub(super) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
 fn of(path: &str, text: &str) -> Vec<String> {
     let mut findings = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
-        if ["/work/", "/root/", "/home/", "/tmp/t/"].iter().any(|place| line.contains(place)) {
+        if ["/work/", "/root/", "/home/", "/tmp/t/"]
+            .iter()
+            .any(|place| line.contains(place))
+        {
             findings.push(format!("{path}:{number}: names a path of one machine"));
         }
     }
@@ -48,17 +58,28 @@ fn of(path: &str, text: &str) -> Vec<String> {
     }
     let lines = text.lines().count();
     if lines > LONGEST {
-        findings.push(format!("{path}: {lines} lines, at most {LONGEST}: split by concern"));
+        findings.push(format!(
+            "{path}: {lines} lines, at most {LONGEST}: split by concern"
+        ));
     }
-    let stem = Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
+    let stem = Path::new(path)
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy();
     if EMPTY_NAMES.contains(&stem.as_ref()) {
-        findings.push(format!("{path}: `{stem}` says nothing about what is inside"));
+        findings.push(format!(
+            "{path}: `{stem}` says nothing about what is inside"
+        ));
     }
-    let unsafe_allowed = UNSAFE_MAY_STAND_IN.iter().any(|folder| path.starts_with(folder));
+    let unsafe_allowed = UNSAFE_MAY_STAND_IN
+        .iter()
+        .any(|folder| path.starts_with(folder));
     for (number, line) in (1..).zip(text.lines()) {
         let code = line.split("//").next().unwrap_or_default();
         if !unsafe_allowed && (code.contains("unsafe {") || code.contains("unsafe fn")) {
-            findings.push(format!("{path}:{number}: `unsafe` may stand in hostnet and ebpf only"));
+            findings.push(format!(
+                "{path}:{number}: `unsafe` may stand in hostnet and ebpf only"
+            ));
         }
         if UNDONE.iter().any(|mark| code.contains(mark)) {
             findings.push(format!("{path}:{number}: unfinished or skipped work"));
@@ -74,7 +95,10 @@ mod tests {
     #[test]
     fn each_rule_names_file_and_line() {
         assert_eq!(
-            of("daemon/agent/src/utils.rs", "fn a() {\n    unsafe { b() }\n    todo!()\n}\n"),
+            of(
+                "daemon/agent/src/utils.rs",
+                "fn a() {\n    unsafe { b() }\n    todo!()\n}\n"
+            ),
             vec![
                 "daemon/agent/src/utils.rs: `utils` says nothing about what is inside",
                 "daemon/agent/src/utils.rs:2: `unsafe` may stand in hostnet and ebpf only",
@@ -85,6 +109,9 @@ mod tests {
 
     #[test]
     fn clean_text_has_no_finding() {
-        assert_eq!(of("plugins/hostnet/src/a.rs", "// SAFETY: …\nunsafe { b() }\n"), [""; 0]);
+        assert_eq!(
+            of("plugins/hostnet/src/a.rs", "// SAFETY: …\nunsafe { b() }\n"),
+            [""; 0]
+        );
     }
 }
