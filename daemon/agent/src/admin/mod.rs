@@ -3,6 +3,8 @@
 mod api;
 mod error;
 mod events;
+#[cfg(test)]
+mod tests;
 pub mod views;
 
 pub use self::api::{Admin, router};
