@@ -3,9 +3,50 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use ebpf_shared::policy::INGRESS;
 use hostnet::{Netlink, PROTOCOL_TOWLINE};
+use loader::Maps;
+use serde_json::{Value, json};
 
 use crate::args::Options;
+use crate::show::View;
+
+/// The answer to `view` from the pinned maps alone; `None` for what only the daemon knows.
+pub(crate) fn answer(view: View, bpf_root: &Path) -> Option<anyhow::Result<Value>> {
+    match view {
+        View::Counters => Some(counters(bpf_root).map_err(anyhow::Error::from)),
+        View::Maps => Some(maps(bpf_root).map_err(anyhow::Error::from)),
+        _ => None,
+    }
+}
+
+fn counters(bpf_root: &Path) -> Result<Value, loader::Error> {
+    let counts = Maps::open(bpf_root)?.counters()?.all()?;
+    let seen = counts.iter().filter(|count| count.total.packets > 0);
+    let row = |count: &loader::Count| {
+        json!({
+            "direction": if count.direction == INGRESS { "ingress" } else { "egress" },
+            "reason": count.reason.name(),
+            "drop": count.reason.is_drop(),
+            "packets": count.total.packets,
+            "bytes": count.total.bytes,
+        })
+    };
+    Ok(seen.map(row).collect())
+}
+
+fn maps(bpf_root: &Path) -> Result<Value, loader::Error> {
+    let usage = Maps::open(bpf_root)?.usage()?;
+    let row = |map: &loader::MapUsage| {
+        json!({
+            "name": map.name,
+            "kind": map.kind.name(),
+            "entries": map.entries,
+            "capacity": map.capacity,
+        })
+    };
+    Ok(usage.iter().map(row).collect())
+}
 
 /// Says on stderr what is still in the kernel, so that "the daemon is down" is not taken for
 /// "the network is down".

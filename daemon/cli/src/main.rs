@@ -70,7 +70,16 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    let answer = daemon.get(&path).await?;
+    let answer = match daemon.get(&path).await {
+        Err(error) if error.is::<Down>() => match kernel::answer(view, &cli.options.bpf_root) {
+            Some(answer) => {
+                eprintln!("{error}; this is what the kernel holds:");
+                answer?
+            }
+            None => return Err(error),
+        },
+        answer => answer?,
+    };
     print(&cli.options, &answer, || show::text(view, &answer))
 }
 
