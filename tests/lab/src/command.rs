@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
+use crate::agent::environment::CONTAINER_PATH;
 use crate::client::Kubernetes;
 use crate::cluster::{self, Cluster, Options};
 use crate::demo;
@@ -91,7 +92,19 @@ pub fn exec(name: &ClusterName, place: &str, command: &[OsString]) -> Result<Exi
         None if place == OUTSIDE => cluster.outside_place(),
         None => cluster.node_place(cluster.node(place)?),
     };
-    Err(cluster.command(&place)?.args(command).exec()).context("run node-agent")
+    let mut enter = cluster.command(&place)?;
+    if place.pid.is_some() {
+        // A pod does not see the caller's environment.
+        enter
+            .env_clear()
+            .env("PATH", CONTAINER_PATH)
+            .env("HOME", "/root");
+        enter.env(
+            "TERM",
+            std::env::var_os("TERM").unwrap_or_else(|| "dumb".into()),
+        );
+    }
+    Err(enter.args(command).exec()).context("run node-agent")
 }
 
 /// Prints the path of the kubeconfig.

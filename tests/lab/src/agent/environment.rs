@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Container, Pod, Service};
 
+/// Where programs of a container are looked for.
+pub const CONTAINER_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// What a pod's fields may refer to besides its object.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -25,10 +28,7 @@ pub fn variables(
     facts: &Facts,
 ) -> Result<BTreeMap<String, String>> {
     let mut env = BTreeMap::from([
-        (
-            "PATH".to_owned(),
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-        ),
+        ("PATH".to_owned(), CONTAINER_PATH.to_owned()),
         ("HOME".to_owned(), "/root".to_owned()),
         (
             "HOSTNAME".to_owned(),

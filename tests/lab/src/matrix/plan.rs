@@ -171,13 +171,14 @@ fn source(from: From) -> Source {
     }
 }
 
-/// Through its own Service a pod may reach itself, and then does not see its own address.
+/// Through its own Service a pod may reach itself, and then does not see its own address. More attempts,
+/// because a data path may favour the other backends.
 fn hairpin(name: &str, from: Pod, to: To) -> Check {
     let ask = Ask {
         from: From::Pod(from),
         to,
         protocol: Protocol::Http,
-        count: MANY,
+        count: 3 * MANY,
     };
     check(
         name,
