@@ -86,13 +86,12 @@ impl Plugin for Towline {
         let mut outcome = Ok(());
         if let Some(valid) = valid {
             let (saved, daemon) = (Saved::new(&config.data_dir), Daemon::new(&config));
-            for stale in saved
-                .attachments()?
-                .iter()
-                .filter(|one| !valid.contains(one))
-            {
-                outcome = outcome.and(daemon.deregister_attachment(stale));
-                outcome = outcome.and(saved.remove(&stale.container_id, &stale.ifname));
+            for one in saved.attachments()? {
+                if valid.contains(&one) || !is_of_network(&saved, &one, &request.network)? {
+                    continue;
+                }
+                outcome = outcome.and(daemon.deregister_attachment(&one));
+                outcome = outcome.and(saved.remove(&one.container_id, &one.ifname));
             }
         }
         match Subnet::read(&config.subnet_file) {
@@ -113,6 +112,13 @@ impl Plugin for Towline {
         let delegate = plan::delegate(request, &config, &subnet)?;
         request.delegate_call(&config.delegate_type, Command::Status, &delegate)
     }
+}
+
+/// Whether an attachment was made for `network`: all networks' configurations are in one folder, and
+/// the runtime says only which attachments of its own network are valid.
+fn is_of_network(saved: &Saved, one: &Attachment, network: &str) -> Result<bool, Error> {
+    let delegate = saved.read(&one.container_id, &one.ifname)?;
+    Ok(delegate.is_some_and(|delegate| plan::network(&delegate).as_deref() == Some(network)))
 }
 
 /// The delegate's configuration as it was at ADD, or else as it would be now; `None` when neither

@@ -291,3 +291,20 @@ fn a_wrong_configuration_is_named() {
         }
     });
 }
+
+#[test]
+fn gc_of_one_network_leaves_the_attachments_of_another() {
+    node(|node| {
+        let seen = daemon(node, 200, "{}");
+        config_file(&node.path("subnet.env"), SUBNET);
+        let (mut config, pod) = (config(node), node.pod("a"));
+        call(node, "ADD", &config, &pod).result();
+        seen.recv().unwrap();
+        config["name"] = "another".into();
+        config["cni.dev/valid-attachments"] = json!([]);
+        node.call("towline", "GC", &config, &[]).ok();
+        assert_eq!(seen.try_iter().count(), 0, "nothing is deregistered");
+        let saved = std::fs::read_dir(node.path("saved")).unwrap();
+        assert_eq!(saved.count(), 1);
+    });
+}

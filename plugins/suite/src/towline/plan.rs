@@ -107,6 +107,13 @@ pub fn delegate_type(saved: &[u8]) -> Result<String, Error> {
         .ok_or_else(|| Error::decode("the saved delegate has no type"))
 }
 
+/// The network that a saved configuration is for; `None` when it is unreadable.
+#[must_use]
+pub fn network(saved: &[u8]) -> Option<String> {
+    let conf = decode(saved).ok()?;
+    conf.get("name").and_then(Value::as_str).map(str::to_owned)
+}
+
 /// What to register: the last interface on the host's side is the pod's own.
 ///
 /// # Errors
