@@ -11,7 +11,12 @@ use crate::config::{Config, ConfigError, LogFormat};
 /// # Errors
 /// When the filter is not one.
 pub fn init(config: &Config) -> Result<(), ConfigError> {
-    let filter = EnvFilter::try_new(&config.log).map_err(|error| {
+    // The client logs every failed request as an error; the watches say it once, and better.
+    let filter = match config.log.contains("kube_client") {
+        true => config.log.clone(),
+        false => format!("kube_client=off,{}", config.log),
+    };
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
         let remedy = format!("{error}; write a level such as info, or target=level,...");
         ConfigError::new("settings", "log", &config.log, remedy)
     })?;

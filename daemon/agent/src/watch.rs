@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use desired::cluster as domain;
-use futures::{FutureExt as _, Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::api::networking::v1 as networking;
@@ -139,7 +139,11 @@ impl Watches {
         let this = self.clone();
         tasks.spawn(async move {
             let config = watcher::Config::default().timeout(WATCH_SECONDS);
-            let events = watch(Api::<K>::all(this.client.clone()), config).default_backoff();
+            // `Init` only says that a list is about to be asked for: as a success it would reset
+            // the backoff before every failure.
+            let events = watch(Api::<K>::all(this.client.clone()), config)
+                .try_filter(|event| std::future::ready(!matches!(event, Event::Init)))
+                .default_backoff();
             let stop = this.stop.clone();
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -166,11 +170,12 @@ impl Watches {
                         self.take(event, &mut list, &mut changes);
                     }
                     Err(error) => {
+                        list = List::default();
                         self.metrics.watch_error(K::Domain::KIND);
                         if !failing {
                             tracing::warn!(
                                 kind = %K::Domain::KIND,
-                                %error,
+                                error = %anyhow::Error::from(error).root_cause(),
                                 "the watch is interrupted; what is known stays, it is tried again"
                             );
                         }
