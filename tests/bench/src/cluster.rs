@@ -114,9 +114,9 @@ impl Drop for Cluster {
 fn pods() -> String {
     let mut text = String::new();
     for (name, node) in [
-        ("client", "node-1"),
-        ("server", "node-1"),
-        ("far", "node-2"),
+        ("client", "node1"),
+        ("server", "node1"),
+        ("far", "node2"),
     ] {
         let _ = write!(
             text,

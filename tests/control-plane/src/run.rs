@@ -93,8 +93,9 @@ impl ControlPlane {
         tasks.spawn(async move { serving.await.context("serve") });
         if options.controllers {
             let (own, token) = (client.clone(), shutdown.clone());
+            let root = Some(authority.certificate().to_owned());
             tasks.spawn(async move {
-                controllers::run(own, config, token)
+                controllers::run(own, config, root, token)
                     .await
                     .context("controllers")
             });

@@ -1,8 +1,8 @@
 //! Controllers: what brings the cluster from what it is to what its objects ask for.
 //!
 //! Each controller is a pure function from the snapshot of all objects to a list of actions; one
-//! runtime watches, queues and executes for all of them. Read [`controller`] first, then
-//! [`runtime`].
+//! runtime watches, queues and executes for all of them. Read `controller` first, then
+//! `runtime`.
 
 pub(crate) mod action;
 mod bootstrap;
@@ -39,13 +39,15 @@ use crate::config::ClusterConfig;
 use controller::Controller;
 use node_ipam::Pool;
 
-/// Runs all controllers until `shutdown`.
+/// Runs all controllers until `shutdown`. `root_certificate` (PEM) is what namespaces publish as
+/// `kube-root-ca.crt`.
 ///
 /// # Errors
 /// When the API does not serve a kind that the controllers need, or an internal task fails.
 pub async fn run(
     client: Client,
     config: ClusterConfig,
+    root_certificate: Option<String>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let pool = Pool {
@@ -62,7 +64,7 @@ pub async fn run(
         Box::new(endpoint_slice::EndpointSlices),
         Box::new(endpoints::LegacyEndpoints),
         Box::new(garbage_collector::GarbageCollector::new(resources.clone())),
-        Box::new(namespace::Namespaces::new(None)),
+        Box::new(namespace::Namespaces::new(root_certificate)),
         Box::new(node_ipam::NodeIpam::new(vec![pool])),
         Box::new(node_lifecycle::NodeLifecycle),
         Box::new(pod_gc::PodGc),

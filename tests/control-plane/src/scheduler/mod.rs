@@ -1,6 +1,6 @@
 //! The scheduler: binds each pod to the best of the nodes that can take it.
 //!
-//! [`filter`] says which nodes can, [`score`] which of them is best; both are pure. Runs on the
+//! `filter` says which nodes can, `score` which of them is best; both are pure. Runs on the
 //! controllers' runtime with a snapshot of its own, one pod at a time, so that every decision sees
 //! all earlier ones.
 

@@ -40,7 +40,12 @@ impl Cluster {
         let client = Client::new(Arc::new(api));
         let shutdown = CancellationToken::new();
         let tasks = vec![
-            tokio::spawn(controllers::run(client.clone(), config, shutdown.clone())),
+            tokio::spawn(controllers::run(
+                client.clone(),
+                config,
+                None,
+                shutdown.clone(),
+            )),
             tokio::spawn(scheduler::run(client.clone(), shutdown.clone())),
             tokio::spawn(run_pods(client.clone(), shutdown.clone())),
         ];
