@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use ebpf_shared::{
     V4,
     conntrack::{CT_SERVICE, CT_TRANSLATED, CtKey, CtValue, Timeouts},
+    policy::{PodKey, PodValue},
 };
 
 use crate::{Error, MapTarget};
 
-/// `towline_ct_new_v4` and `towline_ct_est_v4`.
+/// `towline_ct_new_v4` and `towline_ct_est_v4`, and whose flows they are.
 #[derive(Clone, Debug)]
 pub struct Conntrack {
     pub(crate) new4: MapTarget<CtKey<V4>, CtValue<V4>>,
     pub(crate) established4: MapTarget<CtKey<V4>, CtValue<V4>>,
+    pub(crate) pods: MapTarget<PodKey, PodValue>,
 }
 
 /// One entry.
@@ -58,7 +60,8 @@ impl Conntrack {
         Ok(flows.into_values().collect())
     }
 
-    /// Removes what has been idle for too long at `now_ns` (see [`crate::monotonic_ns`]).
+    /// Removes what has been idle for too long at `now_ns` (see [`crate::monotonic_ns`]), and what
+    /// belongs to a pod that is gone.
     ///
     /// The two entries of a service flow live as long as the younger one. An entry that was used
     /// between listing and removal stays.
@@ -67,6 +70,11 @@ impl Conntrack {
     /// When a map cannot be listed or written.
     pub fn sweep(&self, timeouts: &Timeouts, now_ns: u64) -> Result<Sweep, Error> {
         let flows = self.flows()?;
+        // Listed after the flows: a flow that was listed had its pod in the table before.
+        let mut pods = BTreeMap::new();
+        self.pods.for_each(|key, value| {
+            pods.insert(key.ifindex, value.addr4);
+        })?;
         let last: BTreeMap<_, _> = flows.iter().map(|f| (f.key, f.value.last_ns)).collect();
         let mut sweep = Sweep {
             seen: flows.len(),
@@ -77,9 +85,9 @@ impl Conntrack {
                 .and_then(|key| last.get(&key))
                 .copied();
             let used = flow.value.last_ns.max(partner.unwrap_or(0));
-            if timeouts.expired(flow.key.proto, flow.value.flags, used, now_ns)
-                && self.remove(&flow)?
-            {
+            let gone = pods.get(&flow.key.zone) != Some(&flow.key.pod);
+            let expired = timeouts.expired(flow.key.proto, flow.value.flags, used, now_ns);
+            if (gone || expired) && self.remove(&flow)? {
                 sweep.removed += 1;
             }
         }

@@ -150,6 +150,7 @@ impl Maps {
         Ok(Conntrack {
             new4: self.target(name::CT_NEW_V4)?,
             established4: self.target(name::CT_EST_V4)?,
+            pods: self.target(name::POD)?,
         })
     }
 

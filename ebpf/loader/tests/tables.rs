@@ -9,7 +9,7 @@ mod harness;
 
 use std::collections::BTreeMap;
 
-use ebpf_shared::{maps::name, policy::*, service::*};
+use ebpf_shared::{conntrack::TCP_SYN, hook::FROM_POD, maps::name, policy::*, service::*};
 use harness::*;
 use netstate::target::Target;
 use towline_loader::{
@@ -144,4 +144,31 @@ fn a_directory_that_is_no_bpffs_is_named() {
         Datapath::load(&options),
         Err(Error::NoBpffs { .. })
     ));
+}
+
+#[test]
+fn flows_of_a_pod_that_is_gone_are_swept_at_once() {
+    let mut world = World::new();
+    let (pod, peer) = ([10, 0, 0, 5], [10, 0, 0, 6]);
+    world.pod(LO, pod, 0, 1);
+    let conntrack = world.datapath.maps().conntrack().unwrap();
+    let sweep = || {
+        let now = towline_loader::monotonic_ns();
+        let timeouts = ebpf_shared::conntrack::Timeouts::DEFAULT;
+        conntrack.sweep(&timeouts, now).unwrap().removed
+    };
+    let open = |world: &World| {
+        world
+            .run(FROM_POD, &tcp((pod, 1), (peer, 80), TCP_SYN))
+            .code
+    };
+    assert_eq!(open(&world), PASS);
+    assert_eq!(sweep(), 0, "its pod is there");
+    world.pod(LO, peer, 0, 1);
+    assert_eq!(sweep(), 1, "the device has another pod's address");
+    world.pod(LO, pod, 0, 1);
+    assert_eq!(open(&world), PASS);
+    world.tables.pods.delete(&PodKey { ifindex: LO }).unwrap();
+    assert_eq!(sweep(), 1);
+    assert_eq!(conntrack.flows().unwrap(), []);
 }
