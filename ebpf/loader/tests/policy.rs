@@ -298,3 +298,14 @@ fn allowed_flows_are_reported_when_asked_for() {
         .collect();
     assert_eq!(seen, [(EVENT_VERDICT, 77, CLASS_PEER)]);
 }
+
+#[test]
+fn an_icmp_error_reaches_only_the_peer_whose_packet_it_quotes() {
+    let mut world = World::new();
+    world.pod(LO, POD, EGRESS_ISOLATED, 1);
+    let query = udp((PEER, 5000), (POD, 53));
+    assert_eq!(world.run(TO_POD, &query).code, PASS);
+    let out = |to| world.run(FROM_POD, &frame::unreachable(POD, to, &query));
+    assert_eq!(out(PEER).code, PASS);
+    assert_eq!(out(OUTSIDE).code, DROP, "quotes a packet of somebody else");
+}

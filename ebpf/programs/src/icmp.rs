@@ -39,7 +39,7 @@ pub fn related(
     let denial = |reason| Denial::plain(reason, zone, direction);
     let pass = Ok(Outcome::pass(Reason::Forwarded));
     let quoted = quoted(ctx, packet).ok_or(denial(Reason::Malformed))?;
-    let key = flow_of(&quoted, zone, direction);
+    let key = flow_of(packet, &quoted, zone, direction);
     let Some(found) = conntrack::find(&key).filter(|_| key.pod == pod.addr4) else {
         policy::judge(pod, &conntrack::key(packet, zone, direction), direction)?;
         return pass;
@@ -84,9 +84,10 @@ fn quoted(ctx: &TcContext, packet: &Packet) -> Option<Quoted> {
     })
 }
 
-/// Key of the quoted packet's flow. An error towards the pod quotes what the pod sent.
+/// Key of the quoted packet's flow. An error towards the pod quotes what the pod sent; one from the pod
+/// goes to the sender of what it quotes, so that no flow lets it reach anybody else.
 #[inline(always)]
-fn flow_of(quoted: &Quoted, zone: u32, direction: u8) -> CtKey<V4> {
+fn flow_of(packet: &Packet, quoted: &Quoted, zone: u32, direction: u8) -> CtKey<V4> {
     let by_pod = direction != EGRESS;
     let ip = &quoted.ip;
     let ports = has_ports(ip.proto);
@@ -98,7 +99,7 @@ fn flow_of(quoted: &Quoted, zone: u32, direction: u8) -> CtKey<V4> {
     CtKey {
         zone,
         pod: if by_pod { ip.src } else { ip.dst },
-        remote: if by_pod { ip.dst } else { ip.src },
+        remote: if by_pod { ip.dst } else { packet.dst },
         pod_port: if by_pod {
             quoted.src_port
         } else {
