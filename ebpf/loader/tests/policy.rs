@@ -10,7 +10,7 @@ mod harness;
 use ebpf_shared::{
     conntrack::{TCP_ACK, TCP_SYN},
     event::{EVENT_DROP, EVENT_VERDICT, Event},
-    hook::{FROM_POD, TO_POD},
+    hook::{FROM_POD, MARK_REJECT, TO_POD},
     maps::{CONFIG_VERDICT_EVENTS, Config},
     policy::*,
     protocol,
@@ -308,4 +308,19 @@ fn an_icmp_error_reaches_only_the_peer_whose_packet_it_quotes() {
     let out = |to| world.run(FROM_POD, &frame::unreachable(POD, to, &query));
     assert_eq!(out(PEER).code, PASS);
     assert_eq!(out(OUTSIDE).code, DROP, "quotes a packet of somebody else");
+}
+
+#[test]
+fn policy_is_asked_again_when_a_rejecting_frontend_is_gone() {
+    let mut world = World::new();
+    world.pod(LO, POD, EGRESS_ISOLATED, 1);
+    world.service(OUTSIDE, 80, protocol::TCP, &[]);
+    let syn = tcp((POD, 40_000), (OUTSIDE, 80), TCP_SYN);
+    let rejected = world.run(FROM_POD, &syn);
+    assert_eq!((rejected.code, rejected.mark), (PASS, MARK_REJECT));
+    let frontends = world.tables.frontends4.observe().unwrap();
+    for key in frontends.keys() {
+        world.tables.frontends4.delete(key).unwrap();
+    }
+    assert_eq!(world.run(FROM_POD, &syn).code, DROP);
 }

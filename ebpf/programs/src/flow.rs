@@ -129,7 +129,7 @@ fn standing(passage: &Passage<'_>, found: Option<Found>, service: Option<&Target
             ..new
         };
     }
-    if known.kind != CT_PLAIN && known.kind != CT_TRANSLATED {
+    if passage.direction == INGRESS && known.kind != CT_PLAIN && known.kind != CT_TRANSLATED {
         // The node answers for a frontend (a rejection): a reply by construction.
         return Standing {
             judge: false,
@@ -149,10 +149,11 @@ fn standing(passage: &Passage<'_>, found: Option<Found>, service: Option<&Target
     }
 }
 
-/// Whether a flow through a frontend continues the translation that its main entry records.
+/// Whether a flow through a frontend continues the translation that its main entry records, and any
+/// other flow an entry that is not a frontend's (which is gone when the pod still sends there).
 #[inline(always)]
 fn same_service(known: &CtValue<V4>, packet: &Packet, service: Option<&Target>) -> bool {
-    service.is_none()
+    (service.is_none() && (known.kind == CT_PLAIN || known.kind == CT_TRANSLATED))
         || (known.kind == CT_TRANSLATED
             && known.nat_addr == packet.dst
             && known.nat_port == packet.dst_port)
