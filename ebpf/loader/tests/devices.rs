@@ -131,3 +131,42 @@ fn detaching_is_idempotent_and_an_absent_device_is_named() {
         "{error}"
     );
 }
+
+/// As [`two_pods`], but both are ports of a bridge and neighbours on one link.
+fn two_pods_on_a_bridge() -> (World, u32, u32) {
+    let world = World::new();
+    router();
+    run("ip link add bridge type bridge");
+    run("ip addr add 10.244.1.1/24 dev bridge");
+    run("ip link set bridge up");
+    let mut indexes = Vec::new();
+    for (name, addr) in [("pod-a", "10.244.1.5"), ("pod-b", "10.244.1.6")] {
+        run(&format!("ip netns add {name}"));
+        run(&format!(
+            "ip link add {name} type veth peer name eth0 netns {name}"
+        ));
+        run(&format!("ip link set {name} master bridge up"));
+        run(&format!("ip -n {name} addr add {addr}/24 dev eth0"));
+        run(&format!("ip -n {name} link set eth0 up"));
+        run(&format!("ip -n {name} route add default via 10.244.1.1"));
+        indexes.push(world.datapath.attach_pod(&device(name)).unwrap());
+        echo_server(name, &format!("{addr}:8080"));
+    }
+    (world, indexes[0], indexes[1])
+}
+
+#[test]
+fn pods_on_a_bridge_reach_each_other_and_themselves_by_the_short_way() {
+    let (mut world, a, b) = two_pods_on_a_bridge();
+    world.pod(a, A, 0, 1);
+    world.pod(b, B, 0, 1);
+    world.service(VIP, 80, protocol::TCP, &[(B, 8080)]);
+    for (from, to) in [
+        ("pod-a", "10.244.1.6:8080"),
+        ("pod-a", "10.96.0.10:80"),
+        ("pod-b", "10.96.0.10:80"),
+    ] {
+        let mut stream = dial(from, to).unwrap_or_else(|error| panic!("{from} to {to}: {error}"));
+        assert_eq!(exchange(&mut stream, "hello"), "hello");
+    }
+}
