@@ -10,7 +10,7 @@ mod harness;
 use std::{
     fs,
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd,
     path::{Path, PathBuf},
     time::Duration,
@@ -194,6 +194,49 @@ fn udp_of_the_node_is_translated_both_ways_and_stays_with_its_backend() {
     });
     echo.join().unwrap();
     assert_eq!(seen, "10.96.0.10:54");
+}
+
+/// A process that has only IPv6 sockets dials IPv4 addresses in their mapped form: every JVM does.
+#[test]
+fn ipv6_sockets_reach_frontends_by_mapped_addresses() {
+    let cgroup = Cgroup::new("mapped");
+    let mut world = world(&cgroup.0);
+    let listener = TcpListener::bind(LOCAL.into_addr(0)).unwrap();
+    // One port for both: both frontends have the one service and backend.
+    let port = listener.local_addr().unwrap().port();
+    let server = UdpSocket::bind(LOCAL.into_addr(port)).unwrap();
+    world.service(VIP, 80, protocol::TCP, &[(LOCAL, port)]);
+    world.service(VIP, 53, protocol::UDP, &[(LOCAL, port)]);
+    let echo = std::thread::spawn(move || {
+        let mut buffer = [0u8; 16];
+        for _ in 0..2 {
+            let (read, from) = server.recv_from(&mut buffer).unwrap();
+            server.send_to(&buffer[..read], from).unwrap();
+        }
+    });
+    let vip = Ipv4Addr::from(VIP).to_ipv6_mapped();
+    let seen = cgroup.run(|| {
+        let talk = || -> std::io::Result<[SocketAddr; 4]> {
+            let tcp = TcpStream::connect_timeout(&(vip, 80).into(), Duration::from_secs(2))?;
+            let unconnected = UdpSocket::bind("[::]:0")?;
+            let connected = UdpSocket::bind("[::]:0")?;
+            connected.connect((vip, 53))?;
+            for socket in [&unconnected, &connected] {
+                socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+            }
+            let mut buffer = [0u8; 16];
+            unconnected.send_to(b"query", (vip, 53))?;
+            let first = unconnected.recv_from(&mut buffer)?.1;
+            connected.send(b"query")?;
+            let second = connected.recv_from(&mut buffer)?.1;
+            Ok([tcp.peer_addr()?, first, second, connected.peer_addr()?])
+        };
+        format!("{:?}", talk())
+    });
+    let mapped = |port| format!("[::ffff:10.96.0.10]:{port}");
+    let (tcp, udp) = (mapped(80), mapped(53));
+    assert_eq!(seen, format!("Ok([{tcp}, {udp}, {udp}, {udp}])"));
+    echo.join().unwrap();
 }
 
 #[test]

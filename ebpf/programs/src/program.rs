@@ -35,22 +35,37 @@ pub fn towline_to_pod(ctx: TcContext) -> i32 {
 
 #[cgroup_sock_addr(connect4)]
 pub fn towline_connect4(ctx: SockAddrContext) -> i32 {
-    socket::connect(&ctx)
+    socket::connect::<false>(&ctx)
 }
 
 #[cgroup_sock_addr(sendmsg4)]
 pub fn towline_sendmsg4(ctx: SockAddrContext) -> i32 {
-    socket::connect(&ctx)
+    socket::connect::<false>(&ctx)
 }
 
 #[cgroup_sock_addr(recvmsg4)]
 pub fn towline_recvmsg4(ctx: SockAddrContext) -> i32 {
-    socket::reverse(&ctx)
+    socket::reverse::<false>(&ctx)
 }
 
 #[cgroup_sock_addr(getpeername4)]
 pub fn towline_getpeername4(ctx: SockAddrContext) -> i32 {
-    socket::reverse(&ctx)
+    socket::reverse::<false>(&ctx)
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn towline_connect6(ctx: SockAddrContext) -> i32 {
+    socket::connect::<true>(&ctx)
+}
+
+#[cgroup_sock_addr(recvmsg6)]
+pub fn towline_recvmsg6(ctx: SockAddrContext) -> i32 {
+    socket::reverse::<true>(&ctx)
+}
+
+#[cgroup_sock_addr(getpeername6)]
+pub fn towline_getpeername6(ctx: SockAddrContext) -> i32 {
+    socket::reverse::<true>(&ctx)
 }
 
 /// Turns a decision into tc's return code, counts it and reports drops.

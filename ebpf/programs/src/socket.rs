@@ -25,6 +25,8 @@ const PROCEED: i32 = 1;
 const REFUSE: i32 = 0;
 const ECONNREFUSED: i32 = 111;
 const EHOSTUNREACH: i32 = 113;
+/// Third word of an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2); the first two are zero.
+const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
 
 /// Destination (or peer) of the call.
 #[derive(Clone, Copy)]
@@ -40,24 +42,38 @@ fn raw(ctx: &SockAddrContext) -> *mut bpf_sock_addr {
     ctx.sock_addr
 }
 
+/// Reads the call; `None` when it is on an IPv6 socket and the address is no mapped IPv4 one.
 #[inline(always)]
-fn call(ctx: &SockAddrContext) -> Call {
+fn call<const IPV6: bool>(ctx: &SockAddrContext) -> Option<Call> {
     // SAFETY: the context is valid while the program runs; the helper takes any such context.
     unsafe {
-        Call {
-            addr: (*raw(ctx)).user_ip4.to_ne_bytes(),
+        let addr = if IPV6 {
+            let words = &(*raw(ctx)).user_ip6;
+            if words[0] != 0 || words[1] != 0 || words[2] != MAPPED {
+                return None;
+            }
+            words[3]
+        } else {
+            (*raw(ctx)).user_ip4
+        };
+        Some(Call {
+            addr: addr.to_ne_bytes(),
             port: ((*raw(ctx)).user_port as u16).to_ne_bytes(),
             proto: (*raw(ctx)).protocol as u8,
             cookie: bpf_get_socket_cookie(ctx.as_ptr()),
-        }
+        })
     }
 }
 
 #[inline(always)]
-fn set_address(ctx: &SockAddrContext, addr: V4, port: [u8; 2]) {
+fn set_address<const IPV6: bool>(ctx: &SockAddrContext, addr: V4, port: [u8; 2]) {
     // SAFETY: the context is valid while the program runs and these fields are writable.
     unsafe {
-        (*raw(ctx)).user_ip4 = u32::from_ne_bytes(addr);
+        if IPV6 {
+            (*raw(ctx)).user_ip6[3] = u32::from_ne_bytes(addr);
+        } else {
+            (*raw(ctx)).user_ip4 = u32::from_ne_bytes(addr);
+        }
         (*raw(ctx)).user_port = u16::from_ne_bytes(port).into();
     }
 }
@@ -69,10 +85,12 @@ fn refuse(errno: i32) -> i32 {
     REFUSE
 }
 
-/// `connect` (and `sendmsg` with an address on an unconnected UDP socket).
+/// `connect` on a socket of either family (and `sendmsg` with an address on an unconnected UDP socket).
 #[inline(always)]
-pub fn connect(ctx: &SockAddrContext) -> i32 {
-    let call = call(ctx);
+pub fn connect<const IPV6: bool>(ctx: &SockAddrContext) -> i32 {
+    let Some(call) = call::<IPV6>(ctx) else {
+        return PROCEED;
+    };
     // SAFETY: the context is valid while the program runs.
     let netns = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
     let client = match call.proto {
@@ -82,7 +100,7 @@ pub fn connect(ctx: &SockAddrContext) -> i32 {
         _ => return PROCEED,
     };
     if let Some(known) = remembered(&call) {
-        set_address(ctx, known.addr, known.port);
+        set_address::<IPV6>(ctx, known.addr, known.port);
         return PROCEED;
     }
     match service::resolve(call.addr, call.port, call.proto, client) {
@@ -91,7 +109,7 @@ pub fn connect(ctx: &SockAddrContext) -> i32 {
         Ok(Resolution::To(target)) if target.addr == client => PROCEED,
         Ok(Resolution::To(target)) => {
             remember(&call, &target);
-            set_address(ctx, target.addr, target.port);
+            set_address::<IPV6>(ctx, target.addr, target.port);
             PROCEED
         }
         Ok(Resolution::Reject) => refuse(ECONNREFUSED),
@@ -102,12 +120,14 @@ pub fn connect(ctx: &SockAddrContext) -> i32 {
 
 /// `recvmsg` and `getpeername`: the backend's address becomes the frontend's again.
 #[inline(always)]
-pub fn reverse(ctx: &SockAddrContext) -> i32 {
-    let call = call(ctx);
+pub fn reverse<const IPV6: bool>(ctx: &SockAddrContext) -> i32 {
+    let Some(call) = call::<IPV6>(ctx) else {
+        return PROCEED;
+    };
     // SAFETY: copied at once.
     let known = unsafe { towline_sock_v4.get(key(&call, SOCK_REVERSE)) }.copied();
     if let Some(frontend) = known {
-        set_address(ctx, frontend.addr, frontend.port);
+        set_address::<IPV6>(ctx, frontend.addr, frontend.port);
     }
     PROCEED
 }

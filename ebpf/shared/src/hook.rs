@@ -12,9 +12,24 @@ pub const SENDMSG4: &str = "towline_sendmsg4";
 pub const RECVMSG4: &str = "towline_recvmsg4";
 /// Cgroup program: `getpeername` on an IPv4 socket.
 pub const GETPEERNAME4: &str = "towline_getpeername4";
+/// As [`CONNECT4`], on an IPv6 socket to a mapped IPv4 address. (What such a UDP socket sends without
+/// connecting the kernel itself shows to [`SENDMSG4`].)
+pub const CONNECT6: &str = "towline_connect6";
+/// As [`RECVMSG4`], on an IPv6 socket.
+pub const RECVMSG6: &str = "towline_recvmsg6";
+/// As [`GETPEERNAME4`], on an IPv6 socket.
+pub const GETPEERNAME6: &str = "towline_getpeername6";
 
 /// All programs attached to the node's cgroup.
-pub const CGROUP_PROGRAMS: [&str; 4] = [CONNECT4, SENDMSG4, RECVMSG4, GETPEERNAME4];
+pub const CGROUP_PROGRAMS: [&str; 7] = [
+    CONNECT4,
+    SENDMSG4,
+    RECVMSG4,
+    GETPEERNAME4,
+    CONNECT6,
+    RECVMSG6,
+    GETPEERNAME6,
+];
 
 /// Priority of our clsact filters.
 pub const TC_PRIORITY: u16 = 84;
