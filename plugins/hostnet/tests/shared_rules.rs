@@ -113,3 +113,27 @@ fn parallel_owners_leave_one_entry_rule() {
         assert_eq!(text.matches("masquerade").count(), 20);
     });
 }
+
+#[test]
+fn rules_that_somebody_else_removes_meanwhile_do_not_save_the_others() {
+    fresh::netns(|| {
+        let (mut first, mut second) = (Nftables::open().unwrap(), Nftables::open().unwrap());
+        for (owner, address) in [("a", "10.0.0.1/32"), ("b", "10.0.0.2/32")] {
+            first.add_rules(&shared(owner, address)).unwrap();
+        }
+        let second = std::cell::RefCell::new(&mut second);
+        // Asked about a rule after the list was read, the other one removes it first.
+        let is_stale = |comment: &str| {
+            if comment == "a" {
+                let removed = second
+                    .borrow_mut()
+                    .delete_rules("shared", "checks", &|c| c == "a");
+                removed.unwrap();
+            }
+            true
+        };
+        first.delete_rules("shared", "checks", &is_stale).unwrap();
+        let left = first.rule_comments("shared", "checks").unwrap();
+        assert_eq!(left, [""; 0]);
+    });
+}

@@ -2,7 +2,7 @@
 
 use netstate::nft::SharedRules;
 
-use crate::error::{Result, absent_is_fine};
+use crate::error::Result;
 use crate::nft::{Nftables, encode, message, named};
 use crate::wire::message::{Message, NLM_F_CREATE, find, read_text};
 use crate::wire::nf;
@@ -53,18 +53,23 @@ impl Nftables {
         chain: &str,
         is_stale: &dyn Fn(&str) -> bool,
     ) -> Result<usize> {
-        let handles = self.stale_handles(table, chain, is_stale)?;
         let delete = |handle: &[u8; 8]| {
             let mut message = rules_of(nf::DELRULE, table, chain);
             message.attr(nf::RULE_HANDLE, handle);
             message
         };
-        if handles.is_empty() {
-            return Ok(0);
+        loop {
+            let handles = self.stale_handles(table, chain, is_stale)?;
+            if handles.is_empty() {
+                return Ok(0);
+            }
+            let messages = handles.iter().map(delete).collect();
+            match self.batch(messages, ("delete nftables rules from", &table)) {
+                // Somebody else removed one since, so that none was removed here: what is left?
+                Err(error) if error.is_not_found() => {}
+                other => return other.map(|()| handles.len()),
+            }
         }
-        let messages = handles.iter().map(delete).collect();
-        absent_is_fine(self.batch(messages, ("delete nftables rules from", &table)))?;
-        Ok(handles.len())
     }
 
     /// The comments of the rules of `chain`, in order. A chain that is not there has none.
