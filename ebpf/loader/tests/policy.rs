@@ -276,6 +276,21 @@ fn echo_is_a_flow_named_by_its_identifier() {
 }
 
 #[test]
+fn an_echo_request_is_no_reply_to_the_pods_own() {
+    let mut world = World::new();
+    world.pod(LO, POD, INGRESS_ISOLATED, 1);
+    let echo =
+        |kind, src, dst, id| frame::build(protocol::ICMP, (src, id), (dst, 0), kind, b"ping");
+    let own = echo(8, POD, PEER, 5);
+    assert_eq!(world.run(FROM_POD, &own).code, PASS);
+    assert_eq!(world.run(TO_POD, &echo(8, PEER, POD, 5)).code, DROP);
+    assert_eq!(world.run(TO_POD, &echo(0, PEER, POD, 5)).code, PASS);
+    let error = frame::unreachable(OUTSIDE, POD, &own);
+    assert_eq!(world.run(TO_POD, &error).code, PASS);
+    assert_eq!(world.run(TO_POD, &echo(0, PEER, POD, 6)).code, DROP);
+}
+
+#[test]
 fn allowed_flows_are_reported_when_asked_for() {
     let mut world = World::new();
     world.pod(LO, POD, INGRESS_ISOLATED, 1);

@@ -57,8 +57,10 @@ impl Ipv4 {
 /// What the first bytes after the IPv4 header mean for the flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IcmpKind {
-    /// Echo request or reply: a flow named by its identifier.
-    Echo,
+    /// Echo request: a flow whose port on the sender's side is the identifier, 0 on the other.
+    EchoRequest,
+    /// Echo reply: the same the other way round.
+    EchoReply,
     /// An error about another packet, which it quotes.
     Error,
     /// Anything else: a flow without ports.
@@ -69,7 +71,8 @@ pub enum IcmpKind {
 #[inline(always)]
 pub const fn icmp_kind(kind: u8) -> IcmpKind {
     match kind {
-        0 | 8 => IcmpKind::Echo,
+        0 => IcmpKind::EchoReply,
+        8 => IcmpKind::EchoRequest,
         3 | 4 | 5 | 11 | 12 => IcmpKind::Error,
         _ => IcmpKind::Other,
     }

@@ -72,9 +72,12 @@ fn quoted(ctx: &TcContext, packet: &Packet) -> Option<Quoted> {
     if has_ports(ip.proto) {
         src_port = [head[0], head[1]];
         dst_port = [head[2], head[3]];
-    } else if ip.proto == protocol::ICMP && icmp_kind(head[0]) == IcmpKind::Echo {
-        src_port = [head[4], head[5]];
-        dst_port = src_port;
+    } else if ip.proto == protocol::ICMP {
+        match icmp_kind(head[0]) {
+            IcmpKind::EchoRequest => src_port = [head[4], head[5]],
+            IcmpKind::EchoReply => dst_port = [head[4], head[5]],
+            IcmpKind::Error | IcmpKind::Other => {}
+        }
     }
     Some(Quoted {
         ip,
@@ -90,12 +93,6 @@ fn quoted(ctx: &TcContext, packet: &Packet) -> Option<Quoted> {
 fn flow_of(packet: &Packet, quoted: &Quoted, zone: u32, direction: u8) -> CtKey<V4> {
     let by_pod = direction != EGRESS;
     let ip = &quoted.ip;
-    let ports = has_ports(ip.proto);
-    let remote_port = if by_pod {
-        quoted.dst_port
-    } else {
-        quoted.src_port
-    };
     CtKey {
         zone,
         pod: if by_pod { ip.src } else { ip.dst },
@@ -105,7 +102,11 @@ fn flow_of(packet: &Packet, quoted: &Quoted, zone: u32, direction: u8) -> CtKey<
         } else {
             quoted.dst_port
         },
-        remote_port: if ports { remote_port } else { [0; 2] },
+        remote_port: if by_pod {
+            quoted.dst_port
+        } else {
+            quoted.src_port
+        },
         proto: ip.proto,
         pad: [0; 3],
     }

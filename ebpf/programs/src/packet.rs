@@ -1,7 +1,7 @@
 //! Bounds-checked access to the packet: the only raw packet pointers are here.
 
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_pull_data, programs::TcContext};
-use ebpf_shared::{V4, policy, protocol, reason::Reason};
+use ebpf_shared::{V4, protocol, reason::Reason};
 
 use crate::{
     fragment,
@@ -98,7 +98,7 @@ pub fn ether_type(ctx: &TcContext) -> Option<[u8; 2]> {
     read(ctx, 12)
 }
 
-/// Reads an IPv4 packet that a pod sends ([`policy::EGRESS`]) or receives ([`policy::INGRESS`]).
+/// Reads an IPv4 packet that a pod sends (`policy::EGRESS`) or receives (`policy::INGRESS`).
 #[inline(always)]
 pub fn parse(ctx: &TcContext, zone: u32, direction: u8) -> Result<Packet, Reason> {
     let header = read::<20>(ctx, ETH_LEN).ok_or(Reason::Malformed)?;
@@ -120,7 +120,7 @@ pub fn parse(ctx: &TcContext, zone: u32, direction: u8) -> Result<Packet, Reason
         packet.dst_port = ports.dst_port;
         return Ok(packet);
     }
-    transport(ctx, &mut packet, direction).ok_or(Reason::Malformed)?;
+    transport(ctx, &mut packet).ok_or(Reason::Malformed)?;
     if ip.fragmented {
         fragment::remember(&packet, ip.id, zone, direction);
     }
@@ -129,7 +129,7 @@ pub fn parse(ctx: &TcContext, zone: u32, direction: u8) -> Result<Packet, Reason
 
 /// Reads ports, TCP flags and the kind of an ICMP message.
 #[inline(always)]
-fn transport(ctx: &TcContext, packet: &mut Packet, direction: u8) -> Option<()> {
+fn transport(ctx: &TcContext, packet: &mut Packet) -> Option<()> {
     let l4 = packet.l4();
     if has_ports(packet.proto) {
         if ctx.data() + l4 + 20 > ctx.data_end() {
@@ -149,10 +149,8 @@ fn transport(ctx: &TcContext, packet: &mut Packet, direction: u8) -> Option<()> 
     if packet.proto == protocol::ICMP {
         let message = read::<8>(ctx, l4)?;
         match icmp_kind(message[0]) {
-            IcmpKind::Echo if direction == policy::EGRESS => {
-                packet.src_port = [message[4], message[5]];
-            }
-            IcmpKind::Echo => packet.dst_port = [message[4], message[5]],
+            IcmpKind::EchoRequest => packet.src_port = [message[4], message[5]],
+            IcmpKind::EchoReply => packet.dst_port = [message[4], message[5]],
             IcmpKind::Error => packet.icmp_error = true,
             IcmpKind::Other => {}
         }

@@ -48,9 +48,9 @@ pub struct CtKey<A> {
     pub pod: A,
     /// The other side's address.
     pub remote: A,
-    /// The pod's port, network order; for ICMP echo its identifier.
+    /// The pod's port, network order; for ICMP echo that the pod requests its identifier, else 0.
     pub pod_port: [u8; 2],
-    /// The other side's port, network order; 0 for ICMP.
+    /// The other side's port, network order; for ICMP echo that it requests its identifier, else 0.
     pub remote_port: [u8; 2],
     /// IP protocol number.
     pub proto: u8,
