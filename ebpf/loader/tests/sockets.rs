@@ -17,6 +17,8 @@ use std::{
 };
 
 use ebpf_shared::{
+    conntrack::TCP_SYN,
+    hook::FROM_POD,
     maps::{CONFIG_SERVICES, Config},
     policy::{PodNetnsKey, PodNetnsValue},
     protocol,
@@ -31,6 +33,7 @@ use towline_loader::{Datapath, cgroup_attachments, detach_cgroup, netns_cookie};
 
 const VIP: [u8; 4] = [10, 96, 0, 10];
 const LOCAL: [u8; 4] = [127, 0, 0, 1];
+const OTHER: [u8; 4] = [127, 0, 0, 2];
 
 /// A child cgroup of the unified hierarchy, removed on drop.
 struct Cgroup(PathBuf);
@@ -133,6 +136,49 @@ fn a_caller_that_is_its_own_backend_keeps_the_frontend() {
         "NetworkUnreachable",
         "nothing leads to the frontend here"
     );
+}
+
+/// A pod reached itself by the square of its fair share: the device chose again.
+#[test]
+fn the_device_keeps_the_choice_made_at_the_socket() {
+    let cgroup = Cgroup::new("kept");
+    let mut world = world(&cgroup.0);
+    world.pod(LO, LOCAL, 0, 1);
+    let listener = TcpListener::bind(LOCAL.into_addr(0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let other = TcpListener::bind(SocketAddr::from((OTHER, port))).unwrap();
+    world.service(
+        VIP,
+        80,
+        protocol::TCP,
+        &[(LOCAL, port), (OTHER, other.local_addr().unwrap().port())],
+    );
+    let key = PodNetnsKey {
+        cookie: netns_cookie().unwrap(),
+    };
+    let pod = PodNetnsValue {
+        addr4: LOCAL,
+        ..PodNetnsValue::default()
+    };
+    world.tables.pod_netns.put(&key, &pod).unwrap();
+    let mut left = 0;
+    for client in 40_000..40_064 {
+        let said = cgroup.run(|| dial(80));
+        if said != "NetworkUnreachable" {
+            assert_eq!(said, "connected to 10.96.0.10:80");
+            continue;
+        }
+        left += 1;
+        let out = world.run(FROM_POD, &tcp((LOCAL, client), (VIP, 80), TCP_SYN));
+        let packet = tcp((VIP, client), (LOCAL, port), TCP_SYN);
+        assert_eq!(
+            (out.code, out.packet),
+            (REDIRECT, packet),
+            "client {client}"
+        );
+    }
+    // One in 2^63 runs leaves none or all to the device.
+    assert!((1..64).contains(&left), "{left} of 64 chose the pod itself");
 }
 
 #[test]

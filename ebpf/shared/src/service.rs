@@ -118,8 +118,9 @@ pub struct AffinityValue {
     pub last_ns: u64,
     /// The backend it sticks to.
     pub backend: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Connections that the socket programs left to the device, because the pod itself was chosen,
+    /// and that the device has not seen yet.
+    pub left_to_device: u32,
 }
 
 /// [`SockKey::side`]: the key's address is the frontend, the value is the backend chosen.

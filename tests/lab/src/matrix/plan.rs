@@ -171,14 +171,13 @@ fn source(from: From) -> Source {
     }
 }
 
-/// Through its own Service a pod may reach itself, and then does not see its own address. More attempts,
-/// because a data path may favour the other backends.
+/// Through its own Service a pod may reach itself, and then does not see its own address.
 fn hairpin(name: &str, from: Pod, to: To) -> Check {
     let ask = Ask {
         from: From::Pod(from),
         to,
         protocol: Protocol::Http,
-        count: 3 * MANY,
+        count: MANY,
     };
     check(
         name,
