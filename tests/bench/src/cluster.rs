@@ -113,11 +113,7 @@ impl Drop for Cluster {
 
 fn pods() -> String {
     let mut text = String::new();
-    for (name, node) in [
-        ("client", "node1"),
-        ("server", "node1"),
-        ("far", "node2"),
-    ] {
+    for (name, node) in [("client", "node1"), ("server", "node1"), ("far", "node2")] {
         let _ = write!(
             text,
             "---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  labels: {{app: {name}}}\n\

@@ -2,7 +2,7 @@
 //! stays behind, however it ends.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use lab::process::Process;
 use lab::wait::until;
 use nix::sys::signal::Signal;
 use tokio::runtime::Runtime;
+use towline_e2e::examples;
 use towline_e2e::runner::{Runner, Verdict};
 use towline_e2e::snapshot::{Snapshot, namespaces_of};
 
@@ -100,7 +101,9 @@ fn on_shared_cluster(runner: &mut Runner, out: &Path) -> Result<BTreeSet<String>
     runner.test("bad_manifest_is_rejected", || {
         runtime.block_on(bad_manifest(&world))
     });
-    runner.test("kubectl_applies_the_examples", || kubectl(&world));
+    runner.test("kubectl_and_towline_on_the_examples", || {
+        examples::run(&world, out).map(|()| Verdict::Passed)
+    });
     runner.test("node_agent_restart_keeps_pods", || {
         runtime
             .block_on(node_agent_restart(&mut world))
@@ -151,70 +154,6 @@ async fn bad_manifest(world: &World) -> Result<Verdict> {
             }
         }
     }
-    Ok(Verdict::Passed)
-}
-
-/// Plain kubectl against the cluster, with the examples of the documentation.
-fn kubectl(world: &World) -> Result<Verdict> {
-    if Command::new("kubectl")
-        .arg("version")
-        .arg("--client")
-        .output()
-        .is_err()
-    {
-        return Ok(Verdict::Skipped("kubectl is not installed".to_owned()));
-    }
-    let home = tempfile::tempdir().context("make a folder for kubectl's cache")?;
-    let kubeconfig = world.cluster.layout().kubeconfig();
-    let run = |args: &[&str]| {
-        let output = Command::new("kubectl")
-            .args(args)
-            .env("KUBECONFIG", &kubeconfig)
-            .env("HOME", home.path())
-            .output()
-            .context("run kubectl")?;
-        ensure!(
-            output.status.success(),
-            "kubectl {args:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    };
-    let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples");
-    let examples = examples.display().to_string();
-    run(&["apply", "-f", &examples])?;
-    run(&[
-        "wait",
-        "--for=condition=Ready",
-        "pod",
-        "--all",
-        "-n",
-        "shop",
-        "--timeout=60s",
-    ])?;
-    let table = run(&[
-        "get",
-        "pods,svc,endpointslices,networkpolicies",
-        "-A",
-        "-o",
-        "wide",
-    ])?;
-    for expected in [
-        "customer",
-        "service/web",
-        "service/time",
-        "customers-to-web",
-        "10.244.",
-    ] {
-        ensure!(table.contains(expected), "{expected} is not in:\n{table}");
-    }
-    // A second apply changes nothing.
-    let again = run(&["apply", "-f", &examples])?;
-    ensure!(
-        again.lines().all(|line| line.ends_with("unchanged")),
-        "{again}"
-    );
-    run(&["delete", "namespace", "shop", "--timeout=60s"])?;
     Ok(Verdict::Passed)
 }
 

@@ -13,6 +13,7 @@ use crate::cluster::{self, Cluster, Options};
 use crate::demo;
 use crate::layout::ClusterName;
 use crate::matrix::World;
+use crate::node::BIN_DIR;
 use crate::wire::OUTSIDE;
 
 /// Brings a cluster up and leaves it running.
@@ -93,6 +94,8 @@ pub fn exec(name: &ClusterName, place: &str, command: &[OsString]) -> Result<Exi
         None => cluster.node_place(cluster.node(place)?),
     };
     let mut enter = cluster.command(&place)?;
+    // Where a node has its programs, `towline` among them.
+    enter.env("PATH", format!("{BIN_DIR}:{CONTAINER_PATH}"));
     if place.pid.is_some() {
         // A pod does not see the caller's environment.
         enter
