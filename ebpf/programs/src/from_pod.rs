@@ -177,7 +177,7 @@ fn resolve(pod: &PodValue, packet: &Packet) -> Result<Plan, Reason> {
     if packet.proto != protocol::TCP && packet.proto != protocol::UDP {
         return Ok(Plan::Direct);
     }
-    match service::resolve(packet.dst, packet.dst_port, packet.proto, packet.src)? {
+    match service::resolve::<true>(packet.dst, packet.dst_port, packet.proto, packet.src)? {
         Resolution::Plain => Ok(Plan::Direct),
         Resolution::Reject => Ok(Plan::Reject),
         Resolution::To(target) if target.addr == pod.addr4 => Ok(Plan::Hairpin(target)),

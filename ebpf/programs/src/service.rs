@@ -4,6 +4,7 @@ use aya_ebpf::helpers::bpf_get_prandom_u32;
 use ebpf_shared::{
     V4,
     maps::CONFIG_SERVICES,
+    protocol,
     reason::Reason,
     service::{
         AffinityKey, AffinityValue, BACKEND_SERVING, BackendKey, BackendValue, Choice,
@@ -48,8 +49,15 @@ pub fn usable(id: u32, new_flow: bool) -> bool {
 }
 
 /// Resolves a destination for `client` (its address; all zero for the node itself).
+///
+/// At the pod's device (`AT_DEVICE`) a choice made at the socket is kept, not made again.
 #[inline(always)]
-pub fn resolve(addr: V4, port: [u8; 2], proto: u8, client: V4) -> Result<Resolution, Reason> {
+pub fn resolve<const AT_DEVICE: bool>(
+    addr: V4,
+    port: [u8; 2],
+    proto: u8,
+    client: V4,
+) -> Result<Resolution, Reason> {
     if config().is_none_or(|c| c.flags & CONFIG_SERVICES == 0) {
         return Ok(Resolution::Plain);
     }
@@ -63,8 +71,13 @@ pub fn resolve(addr: V4, port: [u8; 2], proto: u8, client: V4) -> Result<Resolut
     let Some(frontend) = (unsafe { towline_frontend_v4.get(key) }).copied() else {
         return Ok(Resolution::Plain);
     };
-    if frontend.flags & FRONTEND_AFFINITY != 0
-        && let Some(target) = remembered(&frontend, client)
+    if frontend.flags & FRONTEND_AFFINITY != 0 {
+        if let Some(target) = remembered(&frontend, client) {
+            return Ok(Resolution::To(target));
+        }
+    } else if AT_DEVICE
+        && proto == protocol::TCP
+        && let Some(target) = left_to_device(&frontend, client)
     {
         return Ok(Resolution::To(target));
     }
@@ -128,7 +141,50 @@ fn stick(frontend: &FrontendValue, client: V4, backend: u32) {
     let value = AffinityValue {
         last_ns: conntrack::now(),
         backend,
-        pad: 0,
+        left_to_device: 0,
     };
     let _ = towline_affinity_v4.insert(key, value, 0);
+}
+
+/// How long a connection takes at most from the socket to the device, in nanoseconds.
+const ON_THE_WAY: u64 = 1_000_000_000;
+
+/// At the socket: the caller itself was chosen, so the packets turn round at its device, which must
+/// not choose again: a pod would reach itself by the square of its fair share. When it cannot be
+/// noted, the device does choose again.
+#[inline(always)]
+pub fn leave_to_device(target: &Target, client: V4) {
+    let key = AffinityKey {
+        service: target.service,
+        client,
+    };
+    let now = conntrack::now();
+    // SAFETY: copied at once.
+    let noted = unsafe { towline_affinity_v4.get(key) }
+        .filter(|noted| now.wrapping_sub(noted.last_ns) <= ON_THE_WAY)
+        .map_or(0, |noted| noted.left_to_device);
+    let value = AffinityValue {
+        last_ns: now,
+        backend: target.backend,
+        left_to_device: noted.saturating_add(1),
+    };
+    let _ = towline_affinity_v4.insert(key, value, 0);
+}
+
+/// At the device: takes one connection that the socket left.
+#[inline(always)]
+fn left_to_device(frontend: &FrontendValue, client: V4) -> Option<Target> {
+    let key = AffinityKey {
+        service: frontend.service,
+        client,
+    };
+    // SAFETY: copied at once.
+    let mut noted = unsafe { towline_affinity_v4.get(key) }.copied()?;
+    if conntrack::now().wrapping_sub(noted.last_ns) > ON_THE_WAY {
+        return None;
+    }
+    noted.left_to_device = noted.left_to_device.checked_sub(1)?;
+    let _ = towline_affinity_v4.insert(key, noted, 0);
+    let chosen = backend(noted.backend)?;
+    Some(target(frontend, noted.backend, &chosen))
 }

@@ -103,10 +103,13 @@ pub fn connect<const IPV6: bool>(ctx: &SockAddrContext) -> i32 {
         set_address::<IPV6>(ctx, known.addr, known.port);
         return PROCEED;
     }
-    match service::resolve(call.addr, call.port, call.proto, client) {
+    match service::resolve::<false>(call.addr, call.port, call.proto, client) {
         Ok(Resolution::Plain) => PROCEED,
         // The caller is its own backend: the packets turn round at its device.
-        Ok(Resolution::To(target)) if target.addr == client => PROCEED,
+        Ok(Resolution::To(target)) if target.addr == client => {
+            service::leave_to_device(&target, client);
+            PROCEED
+        }
         Ok(Resolution::To(target)) => {
             remember(&call, &target);
             set_address::<IPV6>(ctx, target.addr, target.port);
