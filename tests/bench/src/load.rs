@@ -18,6 +18,8 @@ use crate::cpu;
 const ECHO: u8 = b'E';
 const SINK: u8 = b'S';
 const CPU: u8 = b'C';
+/// The server's answer when its kernel keeps no such statistics; a new thread's time is 0.
+const UNKNOWN: u64 = u64::MAX;
 const BLOCK: usize = 64 * 1024;
 const MEBIBYTE: u64 = 1024 * 1024;
 
@@ -68,7 +70,7 @@ fn answer(connection: &mut TcpStream) -> std::io::Result<()> {
     let mut first = [0];
     connection.read_exact(&mut first)?;
     match first[0] {
-        CPU => connection.write_all(&cpu::own_time().unwrap_or(0).to_be_bytes()),
+        CPU => connection.write_all(&cpu::own_time().unwrap_or(UNKNOWN).to_be_bytes()),
         SINK => {
             let mut block = vec![0; BLOCK];
             while connection.read(&mut block)? > 0 {}
@@ -120,7 +122,7 @@ fn server_time(target: SocketAddr) -> anyhow::Result<u64> {
         .read_exact(&mut answer)
         .context("asking the server's CPU time")?;
     match u64::from_be_bytes(answer) {
-        0 => bail!("the server cannot read its own CPU time"),
+        UNKNOWN => bail!("the server cannot read its own CPU time"),
         nanoseconds => Ok(nanoseconds),
     }
 }
