@@ -12,12 +12,12 @@ use lab::matrix::World;
 ///
 /// # Errors
 /// When kubectl or the built binaries are missing, or anything is not as it should be.
-pub fn run(world: &World, out: &Path) -> Result<()> {
+pub fn run(world: &World, programs: &Path) -> Result<()> {
     let home = tempfile::tempdir().context("make a folder for kubectl's cache")?;
     let reader = Reader {
         kubeconfig: world.cluster.layout().kubeconfig(),
         home: home.path().to_owned(),
-        lab: out.join("bin/lab"),
+        lab: programs.join("lab"),
         cluster: world.cluster.layout().name().to_string(),
     };
     reader.apply()?;
@@ -171,7 +171,9 @@ impl Reader {
 
 /// Runs to the end; an error carries what the program said.
 fn output(mut command: Command) -> Result<String> {
-    let output = command.output().context("start")?;
+    let output = command
+        .output()
+        .with_context(|| format!("start {command:?}"))?;
     ensure!(
         output.status.success(),
         "{command:?} failed: {}{}",
