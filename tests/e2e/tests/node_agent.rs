@@ -125,6 +125,19 @@ fn a_pod_gets_its_network_from_the_plugins_and_gives_it_back() {
     });
 }
 
+/// The first process of a pid namespace gets only signals that it handles, so one that is sent before
+/// is lost: whether this is the applet already, with its handler in place.
+fn heeds_sigterm(pid: i32) -> bool {
+    let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let status = String::from_utf8(read("status")).unwrap();
+    let handled = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap());
+    let sigterm = 1 << (nix::sys::signal::Signal::SIGTERM as i32 - 1);
+    read("cmdline").ends_with(b"applet\0pause\0") && handled & sigterm != 0
+}
+
 #[test]
 fn a_container_outlives_its_agent_and_is_found_again() {
     on_a_node("e2e-adopt", async |agent, cni| {
@@ -139,11 +152,11 @@ fn a_container_outlives_its_agent_and_is_found_again() {
         assert_eq!(found.id, first.id);
         let started = async || {
             Ok(match found.process()? {
-                Some(process) if process.is_running() => Ok(()),
-                _ => Err("not yet".to_owned()),
+                Some(process) if heeds_sigterm(process.pid) => Ok(()),
+                _ => Err("it does not handle SIGTERM yet".to_owned()),
             })
         };
-        lab::wait::eventually("it runs", Duration::from_secs(5), started)
+        lab::wait::eventually("it is the applet", Duration::from_secs(5), started)
             .await
             .unwrap();
         let ((), exit) = tokio::join!(
