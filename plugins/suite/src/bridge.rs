@@ -9,9 +9,9 @@ use hostnet::apply::{self, Places};
 use netstate::MacAddr;
 use protocol::{AddResult, Attachment, Command, Error, Plugin, Request};
 
-use crate::attach::{self, Pair};
 use crate::bridge::config::Config;
 use crate::bridge::plan::Facts;
+use crate::pair::{self, Pair};
 use crate::{ipam, masquerade, pod};
 
 /// The plugin.
@@ -62,13 +62,13 @@ impl Plugin for Bridge {
             Some(plugin) => ipam::release(request, plugin),
             None => Ok(()),
         };
-        attach::detach(request).and(released).and(unmasked)
+        pair::detach(request).and(released).and(unmasked)
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {
         let config = config::read(request)?;
         let mut places = pod::places(request)?;
-        let before = attach::check_pod(request, &mut places)?;
+        let before = pair::check(request, &mut places)?;
         check_bridge(request, &config, &mut places)?;
         masquerade::check(request, config.masquerade, before.ips.len())?;
         forward(request, &config, Command::Check)

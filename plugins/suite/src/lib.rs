@@ -5,13 +5,14 @@
 //! joins them: config, IPAM, plan, [`hostnet::apply`], result; on failure undo, then IPAM DEL.
 #![forbid(unsafe_code)]
 
-pub mod attach;
 pub mod bridge;
 pub mod host_local;
 pub mod identity;
+pub mod interface;
 pub mod ipam;
 pub mod loopback;
 pub mod masquerade;
+pub mod pair;
 pub mod pod;
 pub mod ptp;
 pub mod towline;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 use protocol::{Env, Plugin, Registry};
 
 /// Every plugin of this program.
-pub static PLUGINS: [&dyn Plugin; 5] = [
+pub static PLUGINS: &[&dyn Plugin] = &[
     &bridge::Bridge,
     &host_local::HostLocal,
     &loopback::Loopback,
@@ -37,7 +38,7 @@ const MULTI_CALL: &str = "towline-cni";
 /// Runs the plugin that this program is called as: by its own name, or as `towline-cni NAME`.
 #[must_use]
 pub fn main() -> ExitCode {
-    let registry = Registry::new(&PLUGINS);
+    let registry = Registry::new(PLUGINS);
     let mut arguments = std::env::args();
     let called = arguments.next().unwrap_or_default();
     let own = Path::new(&called)

@@ -7,7 +7,7 @@ use hostnet::apply;
 use netstate::route::host;
 use protocol::{AddResult, Attachment, Command, Error, Plugin, Request};
 
-use crate::attach::{self, Pair};
+use crate::pair::{self, Pair};
 use crate::{ipam, masquerade, pod};
 
 /// The plugin.
@@ -45,7 +45,7 @@ impl Plugin for Ptp {
     fn delete(&self, request: &Request<'_>) -> Result<(), Error> {
         let config = config::read(request)?;
         let unmasked = masquerade::remove(request, config.masquerade);
-        attach::detach(request)
+        pair::detach(request)
             .and(ipam::release(request, &config.ipam))
             .and(unmasked)
     }
@@ -53,7 +53,7 @@ impl Plugin for Ptp {
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {
         let config = config::read(request)?;
         let mut places = pod::places(request)?;
-        let before = attach::check_pod(request, &mut places)?;
+        let before = pair::check(request, &mut places)?;
         let routes = places
             .host()
             .routes(None)

@@ -8,9 +8,9 @@
 use netstate::{Address, Link, LinkKind, Mtu, Op, Route, Scope, Step, VethPeer};
 use pretty_assertions::assert_eq;
 use protocol::{AddResult, Dns, IpConfig};
-use towline_suite::attach::Pair;
 use towline_suite::bridge::config::Config;
 use towline_suite::bridge::plan::Facts;
+use towline_suite::pair::Pair;
 use towline_suite::{bridge, ptp};
 
 fn pair() -> Pair {

@@ -12,12 +12,10 @@ use pretty_assertions::assert_eq;
 use serde_json::json;
 use std::process::{Command, Stdio};
 
-const PLUGINS: [&str; 5] = ["bridge", "host-local", "loopback", "ptp", "towline"];
-
 #[test]
 fn version_needs_neither_input_nor_environment() {
     node(|node| {
-        for plugin in PLUGINS {
+        for plugin in towline_suite::PLUGINS.iter().map(|plugin| plugin.name()) {
             let mut command = Command::new(node.path("bin").join(plugin));
             let output = command
                 .env_clear()

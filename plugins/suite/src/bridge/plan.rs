@@ -7,10 +7,11 @@ use netstate::route::masked;
 use netstate::{Address, IfName, Link, LinkKind, MacAddr, Op, Step};
 use protocol::{AddResult, Error, Interface, IpConfig, Route};
 
-use crate::attach::{
-    Pair, default_route, forwarding, interface_sysctl, ipv6_sysctls, pod_addresses, pod_routes,
-};
 use crate::bridge::config::Config;
+use crate::interface::{
+    default_route, forwarding, interface_sysctl, ipv6_sysctls, pod_addresses, pod_routes,
+};
+use crate::pair::Pair;
 
 /// What the plan needs to know about the host.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,8 @@ use netstate::route::{host, masked};
 use netstate::{Address, Op, Route, Scope, Step};
 use protocol::{AddResult, Error, IpConfig};
 
-use crate::attach::{Pair, forwarding, interface_sysctl, ipv6_sysctls, pod_addresses, pod_routes};
+use crate::interface::{forwarding, interface_sysctl, ipv6_sysctls, pod_addresses, pod_routes};
+use crate::pair::Pair;
 
 /// The steps of an ADD, and its result.
 ///

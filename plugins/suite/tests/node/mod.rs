@@ -12,7 +12,6 @@ use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_towline-cni");
-const NAMES: [&str; 5] = ["bridge", "host-local", "loopback", "ptp", "towline"];
 
 pub(crate) struct Node {
     folder: tempfile::TempDir,
@@ -52,7 +51,8 @@ impl Node {
         }
         // Links rather than copies: a file just written cannot be executed while another thread's
         // child still has it open.
-        for name in NAMES.iter().chain(&["towline-cni"]) {
+        let plugins = towline_suite::PLUGINS.iter().map(|plugin| plugin.name());
+        for name in plugins.chain(["towline-cni"]) {
             std::os::unix::fs::symlink(PROGRAM, folder.path().join("bin").join(name)).unwrap();
         }
         Self { folder }

@@ -1,116 +1,16 @@
-//! What `bridge` and `ptp` have in common: both ends of a veth, and the pod's side of it.
+//! The pod's side of an attachment, whatever kind its interface is of: addresses, routes, sysctls,
+//! and whether they are still there.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use hostnet::Netlink;
 use hostnet::apply::Places;
+use hostnet::{LinkInfo, Netlink};
 use ipnetwork::IpNetwork;
-use netstate::{
-    Address, IfName, Link, LinkKind, MacAddr, Mtu, NetnsPath, Op, Route, Scope, Step, VethPeer,
-};
-use protocol::{AddResult, Error, Interface, IpConfig, Request};
+use netstate::{Address, IfName, Op, Route, Scope, Step};
+use protocol::{AddResult, Error, IpConfig, Request};
 
-use crate::identity::Identity;
 use crate::pod;
-
-/// Both ends of a pod's veth.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pair {
-    /// Name of the host's end.
-    pub host: IfName,
-    /// Ethernet address of the host's end.
-    pub host_mac: MacAddr,
-    /// Name of the pod's end.
-    pub pod: IfName,
-    /// Ethernet address of the pod's end.
-    pub pod_mac: MacAddr,
-    /// The pod's namespace.
-    pub netns: NetnsPath,
-    /// MTU of both; `None` is the kernel's.
-    pub mtu: Option<Mtu>,
-}
-
-// === impl Pair ===
-
-impl Pair {
-    /// The ends that belong to `request`; `mac` overrides the pod's address.
-    ///
-    /// # Errors
-    /// Code 4 when a variable is no name or path.
-    pub fn of(
-        request: &Request<'_>,
-        mtu: Option<Mtu>,
-        mac: Option<MacAddr>,
-    ) -> Result<Self, Error> {
-        let identity = identity(request);
-        Ok(Self {
-            host: host_name(request)?,
-            host_mac: identity.host_mac(),
-            pod: pod::ifname(request)?,
-            pod_mac: mac.unwrap_or_else(|| identity.pod_mac()),
-            netns: pod::path(request)?,
-            mtu,
-        })
-    }
-
-    /// The step that makes both ends, the host's one up and a port of `master` if given.
-    #[must_use]
-    pub fn create(&self, master: Option<IfName>) -> Step {
-        let peer = VethPeer {
-            name: self.pod.clone(),
-            netns: Some(self.netns.clone()),
-            mac: Some(self.pod_mac),
-        };
-        let mut link = Link::new(self.host.clone(), LinkKind::Veth(peer)).up();
-        link.mac = Some(self.host_mac);
-        link.mtu = self.mtu;
-        link.master = master;
-        Step::host(Op::CreateLink(link))
-    }
-
-    /// The host's end as ADD reports it.
-    #[must_use]
-    pub fn host_interface(&self) -> Interface {
-        Interface {
-            name: self.host.to_string(),
-            mac: self.host_mac.to_string(),
-            mtu: self.mtu.map_or(0, Mtu::get),
-            ..Interface::default()
-        }
-    }
-
-    /// The pod's end as ADD reports it.
-    #[must_use]
-    pub fn pod_interface(&self) -> Interface {
-        Interface {
-            name: self.pod.to_string(),
-            mac: self.pod_mac.to_string(),
-            mtu: self.mtu.map_or(0, Mtu::get),
-            sandbox: self.netns.to_string(),
-            ..Interface::default()
-        }
-    }
-}
-
-/// The attachment that `request` is about.
-#[must_use]
-pub fn identity<'a>(request: &'a Request<'_>) -> Identity<'a> {
-    Identity {
-        container_id: &request.container_id,
-        ifname: &request.ifname,
-    }
-}
-
-/// The name of the host's end.
-///
-/// # Errors
-/// Never for what is computed here.
-pub fn host_name(request: &Request<'_>) -> Result<IfName, Error> {
-    identity(request)
-        .host_name()
-        .map_err(|error| Error::other(error.to_string()))
-}
 
 /// Writes `value` to a parameter of an interface, where this kernel has it.
 #[must_use]
@@ -234,32 +134,12 @@ pub fn default_route(ip: IpAddr) -> IpNetwork {
     IpNetwork::new(any, 0).unwrap_or_else(|_| IpNetwork::from(any))
 }
 
-/// Removes the pod's interface from whichever side it can be seen. What is gone is no error, and
-/// what has the name but not the address of the host's end is somebody else's.
-///
-/// # Errors
-/// When the kernel refuses to remove what is there.
-pub fn detach(request: &Request<'_>) -> Result<(), Error> {
-    let failed = |error: hostnet::Error| pod::kernel(&error);
-    let mut host = Netlink::open().map_err(failed)?;
-    let (name, mac) = (host_name(request)?, identity(request).host_mac());
-    let link = host.link(&name).map_err(failed)?;
-    if link.is_some_and(|link| link.mac == Some(mac)) {
-        host.delete_link(&name).map_err(failed)?;
-    }
-    if let Some(netns) = pod::open_if_there(request) {
-        let mut inside = Netlink::open_in(&netns).map_err(failed)?;
-        inside.delete_link(&pod::ifname(request)?).map_err(failed)?;
-    }
-    Ok(())
-}
-
-/// Checks that the pod's interface, its addresses and the result's routes are there, and that its
-/// peer is the host's interface of the result.
+/// Checks that the pod's interface is up and has the MAC, the addresses and the routes of
+/// `prevResult`; the interface and the result are returned.
 ///
 /// # Errors
 /// What is missing or differs.
-pub fn check_pod(request: &Request<'_>, places: &mut Places) -> Result<AddResult, Error> {
+pub fn check(request: &Request<'_>, places: &mut Places) -> Result<(LinkInfo, AddResult), Error> {
     let Some(before) = request.prev_result.clone() else {
         return Err(Error::config(
             "prevResult is missing; CHECK compares with it",
@@ -267,41 +147,26 @@ pub fn check_pod(request: &Request<'_>, places: &mut Places) -> Result<AddResult
     };
     let failed = |error: hostnet::Error| pod::kernel(&error);
     let name = pod::ifname(request)?;
-    let host_links = places.host().links().map_err(failed)?;
     let netlink = places.pod().map_err(failed)?;
     let gone = || Error::other(format!("interface {name} is gone from the container"));
     let link = netlink.link(&name).map_err(failed)?.ok_or_else(gone)?;
     if !link.up {
-        return Err(Error::other(format!(
-            "interface {name} is down in the container"
-        )));
+        let msg = format!("interface {name} is down in the container");
+        return Err(Error::other(msg));
     }
-    let own = before
-        .interfaces
-        .iter()
-        .position(|i| i.name == request.ifname && !i.sandbox.is_empty());
+    let is_own = |i: &protocol::Interface| i.name == request.ifname && !i.sandbox.is_empty();
+    let own = before.interfaces.iter().position(is_own);
     if let Some(interface) = own.map(|at| &before.interfaces[at]) {
         let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
         if !interface.mac.is_empty() && !interface.mac.eq_ignore_ascii_case(&mac) {
-            return Err(Error::other(format!(
-                "interface {name} has MAC {mac}, not {}",
-                interface.mac
-            )));
+            let wanted = &interface.mac;
+            let msg = format!("interface {name} has MAC {mac}, not {wanted}");
+            return Err(Error::other(msg));
         }
-    }
-    let peer = host_links
-        .iter()
-        .find(|host| Some(host.index) == link.peer && host.kind == "veth");
-    let peer = peer.ok_or_else(|| Error::other(format!("the host's end of {name} is gone")))?;
-    if !peer.up {
-        return Err(Error::other(format!(
-            "the host's end {} of {name} is down",
-            peer.name
-        )));
     }
     check_addresses(netlink, &name, &before, own)?;
     check_routes(netlink, &before)?;
-    Ok(before)
+    Ok((link, before))
 }
 
 fn check_addresses(

@@ -1,0 +1,146 @@
+//! A pod's veth pair: what `bridge` and `ptp` have in common on the host's side.
+
+use hostnet::Netlink;
+use hostnet::apply::Places;
+use netstate::{IfName, Link, LinkKind, MacAddr, Mtu, NetnsPath, Op, Step, VethPeer};
+use protocol::{AddResult, Error, Interface, Request};
+
+use crate::identity::Identity;
+use crate::{interface, pod};
+
+/// Both ends of a pod's veth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// Name of the host's end.
+    pub host: IfName,
+    /// Ethernet address of the host's end.
+    pub host_mac: MacAddr,
+    /// Name of the pod's end.
+    pub pod: IfName,
+    /// Ethernet address of the pod's end.
+    pub pod_mac: MacAddr,
+    /// The pod's namespace.
+    pub netns: NetnsPath,
+    /// MTU of both; `None` is the kernel's.
+    pub mtu: Option<Mtu>,
+}
+
+// === impl Pair ===
+
+impl Pair {
+    /// The ends that belong to `request`; `mac` overrides the pod's address.
+    ///
+    /// # Errors
+    /// Code 4 when a variable is no name or path.
+    pub fn of(
+        request: &Request<'_>,
+        mtu: Option<Mtu>,
+        mac: Option<MacAddr>,
+    ) -> Result<Self, Error> {
+        let identity = identity(request);
+        Ok(Self {
+            host: host_name(request)?,
+            host_mac: identity.host_mac(),
+            pod: pod::ifname(request)?,
+            pod_mac: mac.unwrap_or_else(|| identity.pod_mac()),
+            netns: pod::path(request)?,
+            mtu,
+        })
+    }
+
+    /// The step that makes both ends, the host's one up and a port of `master` if given.
+    #[must_use]
+    pub fn create(&self, master: Option<IfName>) -> Step {
+        let peer = VethPeer {
+            name: self.pod.clone(),
+            netns: Some(self.netns.clone()),
+            mac: Some(self.pod_mac),
+        };
+        let mut link = Link::new(self.host.clone(), LinkKind::Veth(peer)).up();
+        link.mac = Some(self.host_mac);
+        link.mtu = self.mtu;
+        link.master = master;
+        Step::host(Op::CreateLink(link))
+    }
+
+    /// The host's end as ADD reports it.
+    #[must_use]
+    pub fn host_interface(&self) -> Interface {
+        Interface {
+            name: self.host.to_string(),
+            mac: self.host_mac.to_string(),
+            mtu: self.mtu.map_or(0, Mtu::get),
+            ..Interface::default()
+        }
+    }
+
+    /// The pod's end as ADD reports it.
+    #[must_use]
+    pub fn pod_interface(&self) -> Interface {
+        Interface {
+            name: self.pod.to_string(),
+            mac: self.pod_mac.to_string(),
+            mtu: self.mtu.map_or(0, Mtu::get),
+            sandbox: self.netns.to_string(),
+            ..Interface::default()
+        }
+    }
+}
+
+/// The attachment that `request` is about.
+#[must_use]
+pub fn identity<'a>(request: &'a Request<'_>) -> Identity<'a> {
+    Identity {
+        container_id: &request.container_id,
+        ifname: &request.ifname,
+    }
+}
+
+/// The name of the host's end.
+///
+/// # Errors
+/// Never for what is computed here.
+pub fn host_name(request: &Request<'_>) -> Result<IfName, Error> {
+    identity(request)
+        .host_name()
+        .map_err(|error| Error::other(error.to_string()))
+}
+
+/// Removes the pod's interface from whichever side it can be seen. What is gone is no error, and
+/// what has the name but not the address of the host's end is somebody else's.
+///
+/// # Errors
+/// When the kernel refuses to remove what is there.
+pub fn detach(request: &Request<'_>) -> Result<(), Error> {
+    let failed = |error: hostnet::Error| pod::kernel(&error);
+    let mut host = Netlink::open().map_err(failed)?;
+    let (name, mac) = (host_name(request)?, identity(request).host_mac());
+    let link = host.link(&name).map_err(failed)?;
+    if link.is_some_and(|link| link.mac == Some(mac)) {
+        host.delete_link(&name).map_err(failed)?;
+    }
+    if let Some(netns) = pod::open_if_there(request) {
+        let mut inside = Netlink::open_in(&netns).map_err(failed)?;
+        inside.delete_link(&pod::ifname(request)?).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Checks the pod's interface as [`interface::check`] does, and that its peer is there and up.
+///
+/// # Errors
+/// What is missing or differs.
+pub fn check(request: &Request<'_>, places: &mut Places) -> Result<AddResult, Error> {
+    let (link, before) = interface::check(request, places)?;
+    let name = &link.name;
+    let host_links = places.host().links().map_err(|error| pod::kernel(&error))?;
+    let peer = host_links
+        .iter()
+        .find(|host| Some(host.index) == link.peer && host.kind == "veth");
+    let peer = peer.ok_or_else(|| Error::other(format!("the host's end of {name} is gone")))?;
+    if peer.up {
+        return Ok(before);
+    }
+    let msg = format!("the host's end {} of {name} is down", peer.name);
+    Err(Error::other(msg))
+}
