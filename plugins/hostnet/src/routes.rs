@@ -1,5 +1,7 @@
 //! Routes: observe, add, replace, delete.
 
+mod default;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -19,7 +21,7 @@ use crate::wire::rt::{
 };
 
 /// Length of `struct rtmsg`.
-const RTMSG: usize = 12;
+pub(crate) const RTMSG: usize = 12;
 /// What IPv6 makes of no metric.
 const IP6_PRIORITY: u32 = 1024;
 

@@ -7,63 +7,16 @@
 
 mod node;
 
-use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
-
-use node::{Node, Pod, node, shown_routes};
+use node::setup::{assert_talk, dual_stack};
+use node::{Pod, node, shown_routes};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
-
-fn config(node: &Node, plugin: &str) -> Value {
-    let ipam = json!({
-        "type": "host-local",
-        "dataDir": node.path("state"),
-        "ranges": [[{ "subnet": "10.1.0.0/24" }], [{ "subnet": "fd00:1::/64" }]],
-        "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }],
-    });
-    let mut config = json!({
-        "cniVersion": "1.1.0", "name": "net", "type": plugin, "mtu": 1400, "ipam": ipam,
-    });
-    if plugin == "bridge" {
-        config["bridge"] = "br0".into();
-        config["isGateway"] = true.into();
-    }
-    config
-}
-
-/// Sends a datagram from one pod to the other and back.
-fn assert_talk(from: &Pod, to: &Pod, address: &str) {
-    let server = to
-        .open()
-        .run_in(|| UdpSocket::bind((address, 7000)).unwrap())
-        .unwrap();
-    let timeout = Some(Duration::from_secs(5));
-    server.set_read_timeout(timeout).unwrap();
-    let any = if address.contains(':') {
-        "[::]:0"
-    } else {
-        "0.0.0.0:0"
-    };
-    let client = from
-        .open()
-        .run_in(|| UdpSocket::bind(any).unwrap())
-        .unwrap();
-    client.set_read_timeout(timeout).unwrap();
-    let target: SocketAddr = (address.parse::<std::net::IpAddr>().unwrap(), 7000).into();
-    client.send_to(b"ping", target).unwrap();
-    let mut buffer = [0; 16];
-    let (length, source) = server.recv_from(&mut buffer).expect("no datagram arrived");
-    assert_eq!(&buffer[..length], b"ping");
-    server.send_to(b"pong", source).unwrap();
-    let length = client.recv(&mut buffer).expect("no answer arrived");
-    assert_eq!(&buffer[..length], b"pong");
-}
 
 #[test]
 fn pods_of_both_plugins_reach_each_other_at_once_on_both_families() {
     node(|node| {
         for plugin in ["ptp", "bridge"] {
-            let config = config(node, plugin);
+            let config = dual_stack(node, plugin);
             let (a, b) = (node.pod("a"), node.pod("b"));
             let first = node.attachment(plugin, "ADD", &config, &a).result();
             let second = node.attachment(plugin, "ADD", &config, &b).result();
@@ -82,7 +35,7 @@ fn pods_of_both_plugins_reach_each_other_at_once_on_both_families() {
 #[test]
 fn ptp_makes_the_reference_plugins_routes_and_result() {
     node(|node| {
-        let config = config(node, "ptp");
+        let config = dual_stack(node, "ptp");
         let pod = node.pod("c1");
         let result = node.attachment("ptp", "ADD", &config, &pod).result();
         assert_eq!(
@@ -135,7 +88,7 @@ fn ptp_makes_the_reference_plugins_routes_and_result() {
 fn an_attachment_is_made_once_checked_and_removed_any_number_of_times() {
     node(|node| {
         for plugin in ["ptp", "bridge"] {
-            let mut config = config(node, plugin);
+            let mut config = dual_stack(node, plugin);
             let pod = node.pod("c1");
             let before = node.links();
             let result = node.attachment(plugin, "ADD", &config, &pod).result();
@@ -178,7 +131,7 @@ fn an_attachment_is_made_once_checked_and_removed_any_number_of_times() {
 fn del_frees_everything_although_the_namespace_is_gone() {
     node(|node| {
         for plugin in ["ptp", "bridge"] {
-            let config = config(node, plugin);
+            let config = dual_stack(node, plugin);
             let pod = node.pod("c1");
             node.attachment(plugin, "ADD", &config, &pod).result();
             pod.destroy();
@@ -197,7 +150,7 @@ fn del_frees_everything_although_the_namespace_is_gone() {
 #[test]
 fn another_link_of_the_same_name_is_left_alone() {
     node(|node| {
-        let config = config(node, "ptp");
+        let config = dual_stack(node, "ptp");
         let pod = node.pod("c1");
         node.attachment("ptp", "ADD", &config, &pod).result();
         let name = node.links().remove(0);
@@ -221,7 +174,7 @@ fn a_failed_add_leaves_nothing() {
         for plugin in ["ptp", "bridge"] {
             let before = node.links();
             let pod = node.pod("c1");
-            let mut unreachable = config(node, plugin);
+            let mut unreachable = dual_stack(node, plugin);
             let routes = json!([{ "dst": "10.9.0.0/16", "gw": "192.0.2.1" }]);
             unreachable["ipam"]["routes"] = routes;
             let (_, message) = node.attachment(plugin, "ADD", &unreachable, &pod).error();
@@ -241,7 +194,7 @@ fn a_failed_add_leaves_nothing() {
                 "{left:?} left behind"
             );
 
-            let mut no_ipam = config(node, plugin);
+            let mut no_ipam = dual_stack(node, plugin);
             no_ipam["ipam"]["type"] = "nowhere".into();
             assert_eq!(node.attachment(plugin, "ADD", &no_ipam, &pod).error().0, 7);
         }
@@ -258,7 +211,7 @@ fn the_plugins_own_namespace_is_refused_before_anything_is_done() {
                 ("CNI_IFNAME", "eth0"),
                 ("CNI_NETNS", "/proc/self/ns/net"),
             ];
-            let answer = node.call(plugin, "ADD", &config(node, plugin), &variables);
+            let answer = node.call(plugin, "ADD", &dual_stack(node, plugin), &variables);
             assert_eq!(answer.error().0, 8);
             assert_eq!(answer.stdout.lines().count(), 1);
             assert_eq!(node.links(), before);
@@ -271,7 +224,7 @@ fn the_plugins_own_namespace_is_refused_before_anything_is_done() {
 fn check_notices_what_is_missing() {
     node(|node| {
         let bridge = |pod: &Pod, change: &dyn Fn(&mut hostnet::Netlink), inside: bool| {
-            let mut config = config(node, "bridge");
+            let mut config = dual_stack(node, "bridge");
             config["prevResult"] = node.attachment("bridge", "ADD", &config, pod).result();
             node.attachment("bridge", "CHECK", &config, pod).ok();
             let mut host = hostnet::Netlink::open().unwrap();

@@ -7,26 +7,10 @@
 
 mod node;
 
-use node::{Node, Pod, node};
+use node::setup::dual_stack;
+use node::{Pod, node};
 use pretty_assertions::assert_eq;
-use serde_json::{Value, json};
-
-fn config(node: &Node, plugin: &str) -> Value {
-    let ipam = json!({
-        "type": "host-local",
-        "dataDir": node.path("state"),
-        "ranges": [[{ "subnet": "10.1.0.0/24" }], [{ "subnet": "fd00:1::/64" }]],
-        "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }],
-    });
-    let mut config = json!({
-        "cniVersion": "1.1.0", "name": "net", "type": plugin, "mtu": 1400, "ipam": ipam,
-    });
-    if plugin == "bridge" {
-        config["bridge"] = "br0".into();
-        config["isGateway"] = true.into();
-    }
-    config
-}
+use serde_json::json;
 
 #[test]
 fn a_bridge_without_addresses_is_made_checked_and_left() {
@@ -45,7 +29,7 @@ fn a_bridge_without_addresses_is_made_checked_and_left() {
 #[test]
 fn parallel_adds_share_one_new_bridge() {
     node(|node| {
-        let config = config(node, "bridge");
+        let config = dual_stack(node, "bridge");
         let pods: Vec<Pod> = (0..20).map(|n| node.pod(&format!("c{n}"))).collect();
         let own = hostnet::Netns::current().unwrap();
         let addresses: std::collections::BTreeSet<String> = std::thread::scope(|scope| {
@@ -81,7 +65,7 @@ fn parallel_adds_share_one_new_bridge() {
 #[test]
 fn a_bridges_other_address_is_refused_or_replaced() {
     node(|node| {
-        let mut config = config(node, "bridge");
+        let mut config = dual_stack(node, "bridge");
         let pod = node.pod("c1");
         let mut host = hostnet::Netlink::open().unwrap();
         let br0: netstate::IfName = "br0".parse().unwrap();
@@ -113,7 +97,7 @@ fn a_bridges_other_address_is_refused_or_replaced() {
 #[test]
 fn mac_addresses_come_from_the_strongest_source() {
     node(|node| {
-        let mut config = config(node, "bridge");
+        let mut config = dual_stack(node, "bridge");
         config["runtimeConfig"] = json!({ "mac": "02:00:00:00:00:03" });
         config["args"] = json!({ "cni": { "mac": "02:00:00:00:00:02" } });
         let pod = node.pod("c1");

@@ -7,12 +7,8 @@
 
 mod node;
 
-use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
-
-use hostnet::Netlink;
-use netstate::{Address, Link, LinkKind, Route, VethPeer};
-use node::{Node, Pod, node};
+use node::setup::{outside, seen};
+use node::{Node, node};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
@@ -23,54 +19,6 @@ fn config(node: &Node, plugin: &str) -> Value {
         "ipam": { "type": "host-local", "dataDir": node.path("state"), "subnet": "10.1.0.0/24",
                   "routes": [{ "dst": "0.0.0.0/0" }] },
     })
-}
-
-/// A host beyond the node, 192.0.2.2, with the node at 192.0.2.1 and a route to the pods.
-fn outside(node: &Node) -> Pod {
-    let pod = node.pod("outside");
-    let netns = Some(pod.path.to_str().unwrap().parse().unwrap());
-    let peer = VethPeer {
-        name: "up0".parse().unwrap(),
-        netns,
-        mac: None,
-    };
-    let mut host = Netlink::open().unwrap();
-    let link = Link::new("out0".parse().unwrap(), LinkKind::Veth(peer)).up();
-    host.create_link(&link).unwrap();
-    let address = |text: &str| Address::new(text.parse().unwrap());
-    host.add_address(&link.name, &address("192.0.2.1/24"))
-        .unwrap();
-    let (mut inside, up0) = (pod.netlink(), "up0".parse().unwrap());
-    inside.add_address(&up0, &address("192.0.2.2/24")).unwrap();
-    inside.set_up(&up0).unwrap();
-    let back = Route::via_device("10.1.0.0/24".parse().unwrap(), up0);
-    inside
-        .add_route(&back.gateway("192.0.2.1".parse().unwrap()), 3)
-        .unwrap();
-    pod
-}
-
-/// The source address that `to` sees of a datagram from `from`.
-fn seen(from: &Pod, to: &Pod, address: &str) -> String {
-    let target: SocketAddr = format!("{address}:7000").parse().unwrap();
-    let server = to
-        .open()
-        .run_in(|| UdpSocket::bind(target).unwrap())
-        .unwrap();
-    server
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
-    let client = from
-        .open()
-        .run_in(|| UdpSocket::bind("0.0.0.0:0").unwrap())
-        .unwrap();
-    client.send_to(b"x", target).unwrap();
-    server
-        .recv_from(&mut [0; 8])
-        .expect("no datagram arrived")
-        .1
-        .ip()
-        .to_string()
 }
 
 #[test]

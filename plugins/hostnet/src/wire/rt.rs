@@ -56,6 +56,7 @@ pub(crate) const RTA_GATEWAY: u16 = 5;
 pub(crate) const RTA_PRIORITY: u16 = 6;
 pub(crate) const RTA_PREFSRC: u16 = 7;
 pub(crate) const RTA_METRICS: u16 = 8;
+pub(crate) const RTA_MULTIPATH: u16 = 9;
 pub(crate) const RTA_TABLE: u16 = 15;
 pub(crate) const RTA_VIA: u16 = 18;
 pub(crate) const RTAX_MTU: u16 = 2;
@@ -63,6 +64,7 @@ pub(crate) const RTAX_ADVMSS: u16 = 8;
 pub(crate) const RTN_UNICAST: u8 = 1;
 pub(crate) const RTNH_F_ONLINK: u32 = 4;
 pub(crate) const RTM_F_CLONED: u32 = 0x200;
+pub(crate) const RTM_F_FIB_MATCH: u32 = 0x2000;
 pub(crate) const RT_TABLE_UNSPEC: u32 = 0;
 pub(crate) const RT_TABLE_LOCAL: u32 = 255;
 

@@ -2,6 +2,8 @@
 //! program under its plugins' names, and pods as named namespaces that are removed on drop.
 #![allow(dead_code, reason = "every test file uses some of it")]
 
+pub(crate) mod setup;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
