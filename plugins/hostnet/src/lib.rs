@@ -9,6 +9,7 @@ pub mod addrs;
 pub mod apply;
 pub mod error;
 mod fdb;
+pub mod iptables;
 pub mod links;
 mod neighbours;
 pub mod netns;

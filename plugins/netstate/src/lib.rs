@@ -9,6 +9,7 @@
 pub mod addr;
 pub mod cached;
 pub mod diff;
+pub mod iptables;
 pub mod link;
 pub mod mac;
 pub mod names;
