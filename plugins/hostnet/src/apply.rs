@@ -1,9 +1,9 @@
 //! Taking the steps of a plan, and taking them back in reverse when one fails.
 
-use netstate::{Op, Place, Step, undo};
+use netstate::{LinkAt, NetnsPath, Op, Place, Step, undo};
 
 use crate::error::{Error, Result};
-use crate::links::PortFlag;
+use crate::links::{PortFlag, wished_netns};
 use crate::netns::Netns;
 use crate::nft::Nftables;
 use crate::routes::PROTOCOL_BOOT;
@@ -126,20 +126,16 @@ pub fn run_all(places: &mut Places, steps: &[Step]) -> Vec<Error> {
 fn take(places: &mut Places, step: &Step) -> Result<()> {
     match &step.op {
         Op::CreateLink(link) => {
-            let open = places.pod.as_ref().map(|(netns, _)| netns);
-            match (&link.kind, step.place, open) {
-                // The pod's namespace is open already; its path may even be gone by now.
-                (netstate::LinkKind::Veth(peer), Place::Host, Some(netns))
-                    if peer
-                        .netns
-                        .as_ref()
-                        .is_some_and(|p| p.as_path() == netns.path()) =>
-                {
-                    places.host.create_link_with_peer_in(link, Some(netns))
+            // The pod's namespace is open already; its path may even be gone by now.
+            let wished = wished_netns(link).map(NetnsPath::as_path);
+            match &places.pod {
+                Some((netns, _)) if step.place == Place::Host && wished == Some(netns.path()) => {
+                    places.host.create_link_in(link, Some(netns))
                 }
                 _ => places.netlink(step.place)?.create_link(link),
             }
         }
+        Op::MoveLink { from, to } => move_link(places, from, to),
         Op::AddRules(rules) => places.nftables(step.place)?.add_rules(rules),
         Op::DeleteRules {
             table,
@@ -170,12 +166,47 @@ fn take(places: &mut Places, step: &Step) -> Result<()> {
     }
 }
 
+/// A failed move may have gone half the way; the link is taken back then.
+fn move_link(places: &mut Places, from: &LinkAt, to: &LinkAt) -> Result<()> {
+    let moved = move_once(places, from, to);
+    if moved.is_err() {
+        let strayed = places.netlink(to.place)?.link(&from.name)?.is_some()
+            && places.netlink(from.place)?.link(&from.name)?.is_none();
+        if strayed {
+            let stray = LinkAt {
+                name: from.name.clone(),
+                ..to.clone()
+            };
+            move_once(places, &stray, from)?;
+        }
+    }
+    moved
+}
+
+fn move_once(places: &mut Places, from: &LinkAt, to: &LinkAt) -> Result<()> {
+    let current = Netns::current()?;
+    let Places { host, pod } = places;
+    let (netns, inside) = pod.as_mut().ok_or_else(no_pod)?;
+    match (from.place, to.place) {
+        (Place::Host, Place::Pod) => host.move_link_as(&from.name, netns, to),
+        (Place::Pod, Place::Host) => inside.move_link_as(&from.name, &current, to),
+        (place, _) => Err(Error::invalid(
+            "move link",
+            &from.name,
+            format!("goes from {place:?} to itself; rename it"),
+        )),
+    }
+}
+
 fn change(netlink: &mut Netlink, op: &Op) -> Result<()> {
     match op {
         Op::EnsureLink(link) => netlink.ensure_link(link).map(drop),
         Op::DeleteLink(name) => netlink.delete_link(name),
         Op::SetUp(name) => netlink.set_up(name),
         Op::SetDown(name) => netlink.set_down(name),
+        Op::Rename { from, to } => netlink.rename(from, to),
+        Op::SetQueueLength(name, packets) => netlink.set_queue_length(name, *packets),
+        Op::SetAllMulticast(name, on) => netlink.set_all_multicast(name, *on),
         Op::SetMtu(name, mtu) => netlink.set_mtu(name, *mtu),
         Op::SetMac(name, mac) => netlink.set_mac(name, *mac),
         Op::SetMaster(name, master) => netlink.set_master(name, Some(master)),

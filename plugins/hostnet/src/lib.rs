@@ -22,7 +22,7 @@ mod wire;
 
 pub use addrs::AddressInfo;
 pub use error::{Error, ErrorKind, Result};
-pub use links::{LinkInfo, PortFlag};
+pub use links::{LinkDetails, LinkInfo, PortFlag};
 pub use netns::Netns;
 pub use nft::{NftTarget, Nftables};
 pub use routes::{PROTOCOL_BOOT, PROTOCOL_TOWLINE};

@@ -2,6 +2,7 @@
 
 mod change;
 mod create;
+mod kinds;
 
 use std::net::IpAddr;
 
@@ -11,13 +12,16 @@ use crate::error::{Error, Result, absent_is_fine};
 use crate::socket::Netlink;
 use crate::wire::message::{Message, Reply, attrs, find, read_ip, read_text, read_u16, read_u32};
 use crate::wire::rt::{
-    IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINKINFO,
-    IFLA_MASTER, IFLA_MTU, IFLA_OPERSTATE, IFLA_PROMISCUITY, IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING,
+    IFF_ALLMULTI, IFF_PROMISC, IFF_UP, IFLA_ADDRESS, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA,
+    IFLA_INFO_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU,
+    IFLA_OPERSTATE, IFLA_PROMISCUITY, IFLA_TXQLEN, IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING,
     IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT, RTM_DELLINK,
     RTM_GETLINK,
 };
 
 pub use change::PortFlag;
+pub(crate) use create::wished_netns;
+pub use kinds::LinkDetails;
 
 /// Length of `struct ifinfomsg`.
 pub(crate) const IFINFO: usize = 16;
@@ -44,8 +48,20 @@ pub struct LinkInfo {
     pub up: bool,
     /// Whether it is operational: up, with carrier, for a bridge with a working port.
     pub running: bool,
+    /// Whether what is below it ([`LinkInfo::peer`]) is in another namespace.
+    pub peer_elsewhere: bool,
     /// How many have asked it to take all frames.
     pub promiscuity: u32,
+    /// Whether it was told to take all frames, as `ip link set promisc` does.
+    pub promiscuous: bool,
+    /// Whether it was told to take all multicast frames.
+    pub all_multicast: bool,
+    /// Packets its queue holds.
+    pub queue_length: u32,
+    /// Its alias; empty without one.
+    pub alias: String,
+    /// What only its kind has, except for VXLAN.
+    pub details: LinkDetails,
     /// What only a VXLAN device has. Its `device` is in [`LinkInfo::vxlan_device`], as a number.
     pub vxlan: Option<Vxlan>,
     /// Number of the device that encapsulated packets leave by.
@@ -127,6 +143,7 @@ pub(crate) fn ifinfo(index: u32, flags: u32, change: u32) -> [u8; IFINFO] {
 
 fn parse(reply: &Reply) -> Option<LinkInfo> {
     let attributes = reply.body.get(IFINFO..)?;
+    let flags = read_u32(&reply.body, 8);
     let mut link = LinkInfo {
         index: read_u32(&reply.body, 4),
         name: read_text(find(attributes, IFLA_IFNAME)?).parse().ok()?,
@@ -135,9 +152,15 @@ fn parse(reply: &Reply) -> Option<LinkInfo> {
         mtu: None,
         master: None,
         peer: None,
-        up: read_u32(&reply.body, 8) & IFF_UP != 0,
+        up: flags & IFF_UP != 0,
         running: false,
+        peer_elsewhere: false,
         promiscuity: 0,
+        promiscuous: flags & IFF_PROMISC != 0,
+        all_multicast: flags & IFF_ALLMULTI != 0,
+        queue_length: 0,
+        alias: String::new(),
+        details: LinkDetails::None,
         vxlan: None,
         vxlan_device: None,
     };
@@ -149,6 +172,9 @@ fn parse(reply: &Reply) -> Option<LinkInfo> {
             IFLA_LINK => link.peer = Some(read_u32(value, 0)).filter(|peer| *peer != 0),
             IFLA_OPERSTATE => link.running = value.first() == Some(&OPERSTATE_UP),
             IFLA_PROMISCUITY => link.promiscuity = read_u32(value, 0),
+            IFLA_LINK_NETNSID => link.peer_elsewhere = true,
+            IFLA_TXQLEN => link.queue_length = read_u32(value, 0),
+            IFLA_IFALIAS => link.alias = read_text(value),
             IFLA_LINKINFO => parse_info(&mut link, value),
             _ => {}
         }
@@ -160,9 +186,13 @@ fn parse_info(link: &mut LinkInfo, info: &[u8]) {
     link.kind = find(info, IFLA_INFO_KIND)
         .map(read_text)
         .unwrap_or_default();
-    let Some(data) = find(info, IFLA_INFO_DATA).filter(|_| link.kind == "vxlan") else {
+    let Some(data) = find(info, IFLA_INFO_DATA) else {
         return;
     };
+    if link.kind != "vxlan" {
+        link.details = kinds::decode(&link.kind, data);
+        return;
+    }
     let Some(vni) = find(data, IFLA_VXLAN_ID).and_then(|v| Vni::try_from(read_u32(v, 0)).ok())
     else {
         return;

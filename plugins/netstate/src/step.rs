@@ -30,6 +30,19 @@ pub struct Step {
     pub op: Op,
 }
 
+/// Where a link is and what is seen of it there: one end of a move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkAt {
+    /// In which namespace.
+    pub place: Place,
+    /// Its name there.
+    pub name: IfName,
+    /// Its alias (`ip link set alias`); the empty text is none.
+    pub alias: String,
+    /// Whether it is up.
+    pub up: bool,
+}
+
 /// What a step does.
 ///
 /// `Add…` and `Create…` fail if the thing is there, because then it is somebody else's and must
@@ -37,7 +50,8 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Op {
-    /// Creates a link (a veth with its peer wherever [`crate::VethPeer::netns`] says).
+    /// Creates a link where [`Link::netns`] says, which is nowhere but in the pod's namespace (a
+    /// veth with its peer wherever [`crate::VethPeer::netns`] says).
     CreateLink(Link),
     /// Creates a link unless one of that name and kind is there; brings it up if asked.
     EnsureLink(Link),
@@ -47,8 +61,27 @@ pub enum Op {
     SetUp(IfName),
     /// Takes a link down.
     SetDown(IfName),
+    /// Gives a link that is down another name.
+    Rename {
+        /// The name it has.
+        from: IfName,
+        /// The name it gets.
+        to: IfName,
+    },
+    /// Moves a link with another name, alias and state to another namespace, in one message. It
+    /// loses its addresses. Taken in the namespace of `from`.
+    MoveLink {
+        /// Where it is.
+        from: LinkAt,
+        /// Where it goes.
+        to: LinkAt,
+    },
     /// Sets a link's MTU.
     SetMtu(IfName, Mtu),
+    /// Sets how many packets a link's queue holds.
+    SetQueueLength(IfName, u32),
+    /// Makes a link take all multicast frames, or only those asked for.
+    SetAllMulticast(IfName, bool),
     /// Sets a link's Ethernet address.
     SetMac(IfName, MacAddr),
     /// Makes a link a port of a bridge.
@@ -121,16 +154,30 @@ impl Step {
 /// The step that takes `step` back, if it is of the kind that is taken back.
 #[must_use]
 pub fn undo(step: &Step) -> Option<Step> {
+    let mut place = step.place;
     let op = match &step.op {
-        Op::CreateLink(link) => Op::DeleteLink(link.name.clone()),
+        Op::CreateLink(link) => {
+            if link.netns.is_some() {
+                place = Place::Pod;
+            }
+            Op::DeleteLink(link.name.clone())
+        }
+        Op::Rename { from, to } => Op::Rename {
+            from: to.clone(),
+            to: from.clone(),
+        },
+        Op::MoveLink { from, to } => {
+            place = to.place;
+            Op::MoveLink {
+                from: to.clone(),
+                to: from.clone(),
+            }
+        }
         Op::AddAddress(link, address) => Op::DeleteAddress(link.clone(), address.ip),
         Op::AddRoute(route) => Op::DeleteRoute(route.clone()),
         _ => return None,
     };
-    Some(Step {
-        place: step.place,
-        op,
-    })
+    Some(Step { place, op })
 }
 
 #[cfg(test)]
@@ -149,8 +196,34 @@ mod tests {
         );
         assert_eq!(undo(&Step::host(Op::EnsureLink(bridge))), None);
 
+        let mut inside = Link::new(name.clone(), LinkKind::Dummy);
+        inside.netns = Some("/run/netns/x".parse().unwrap());
+        assert_eq!(
+            undo(&Step::host(Op::CreateLink(inside))),
+            Some(Step::pod(Op::DeleteLink(name.clone())))
+        );
+
         let ip: IpNetwork = "10.0.0.2/24".parse().unwrap();
         let added = Step::pod(Op::AddAddress(name.clone(), Address::new(ip)));
         assert_eq!(undo(&added), Some(Step::pod(Op::DeleteAddress(name, ip))));
+    }
+
+    #[test]
+    fn what_was_moved_goes_back_as_it_was() {
+        let at = |place, name: &str, alias: &str, up| LinkAt {
+            place,
+            name: name.parse().unwrap(),
+            alias: alias.to_owned(),
+            up,
+        };
+        let from = at(Place::Host, "enp3s0", "", true);
+        let to = at(Place::Pod, "net1", "enp3s0", false);
+        let moved = Step::host(Op::MoveLink {
+            from: from.clone(),
+            to: to.clone(),
+        });
+        let back = Step::pod(Op::MoveLink { from: to, to: from });
+        assert_eq!(undo(&moved), Some(back.clone()));
+        assert_eq!(undo(&back), Some(moved));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
-use netstate::{IfName, MacAddr, Mtu};
+use netstate::{IfName, LinkAt, MacAddr, Mtu};
 
 use crate::error::Result;
 use crate::links::ifinfo;
@@ -10,11 +10,10 @@ use crate::netns::Netns;
 use crate::socket::Netlink;
 use crate::wire::message::Message;
 use crate::wire::rt::{
-    AF_BRIDGE, IFF_UP, IFLA_ADDRESS, IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE, IFLA_IFNAME,
-    IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IFLA_PROTINFO, RTM_NEWLINK, RTM_SETLINK,
+    AF_BRIDGE, IFF_ALLMULTI, IFF_PROMISC, IFF_UP, IFLA_ADDRESS, IFLA_BRPORT_ISOLATED,
+    IFLA_BRPORT_MODE, IFLA_IFALIAS, IFLA_IFNAME, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD,
+    IFLA_PROTINFO, IFLA_TXQLEN, RTM_NEWLINK, RTM_SETLINK,
 };
-
-const IFF_PROMISC: u32 = 0x100;
 
 /// A property of a bridge port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +50,35 @@ impl Netlink {
     pub fn set_promiscuous(&mut self, name: &IfName, on: bool) -> Result<()> {
         let flags = if on { IFF_PROMISC } else { 0 };
         self.flags(name, flags, IFF_PROMISC, "set promiscuity of link")
+    }
+
+    /// Makes a link take all multicast frames, or only those asked for.
+    ///
+    /// # Errors
+    /// When there is no such link or the kernel refuses.
+    pub fn set_all_multicast(&mut self, name: &IfName, on: bool) -> Result<()> {
+        let flags = if on { IFF_ALLMULTI } else { 0 };
+        self.flags(name, flags, IFF_ALLMULTI, "set all multicast of link")
+    }
+
+    /// Sets how many packets a link's queue holds.
+    ///
+    /// # Errors
+    /// When there is no such link or the kernel refuses.
+    pub fn set_queue_length(&mut self, name: &IfName, packets: u32) -> Result<()> {
+        self.change(name, "set queue length of link", |m| {
+            m.u32(IFLA_TXQLEN, packets);
+        })
+    }
+
+    /// Sets a link's alias, up to 255 bytes; the empty text removes it.
+    ///
+    /// # Errors
+    /// When there is no such link or the kernel refuses.
+    pub fn set_alias(&mut self, name: &IfName, alias: &str) -> Result<()> {
+        self.change(name, "set alias of link", |m| {
+            m.attr(IFLA_IFALIAS, alias.as_bytes());
+        })
     }
 
     /// Sets a link's MTU.
@@ -106,6 +134,23 @@ impl Netlink {
         self.change(name, "move link", |m| {
             m.attr(IFLA_NET_NS_FD, &descriptor);
         })
+    }
+
+    /// Moves a link to another namespace with another name, alias and state, in one message, so
+    /// that its old name need not be free there.
+    ///
+    /// # Errors
+    /// When there is no such link or the kernel refuses. When the new name is taken there, the
+    /// link may have been moved under its old one all the same.
+    pub fn move_link_as(&mut self, name: &IfName, netns: &Netns, to: &LinkAt) -> Result<()> {
+        let index = self.link_index(name)?;
+        let flags = if to.up { IFF_UP } else { 0 };
+        let mut message = Message::new(RTM_NEWLINK, 0, &ifinfo(index, flags, IFF_UP));
+        message
+            .attr(IFLA_NET_NS_FD, &netns.as_fd().as_raw_fd().to_ne_bytes())
+            .text(IFLA_IFNAME, to.name.as_str())
+            .attr(IFLA_IFALIAS, to.alias.as_bytes());
+        self.wire.request(message, ("move link", name))
     }
 
     /// Sets a property of a bridge port.

@@ -3,16 +3,16 @@
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
-use netstate::{IfName, Link, LinkKind, VethPeer, Vxlan};
+use netstate::{IfName, Link, LinkKind, NetnsPath, VethPeer, Vxlan};
 
 use crate::error::{Error, Result};
-use crate::links::{IFINFO, ifinfo};
+use crate::links::{IFINFO, ifinfo, kinds};
 use crate::netns::Netns;
 use crate::socket::Netlink;
 use crate::wire::message::{Message, NLM_F_CREATE, NLM_F_EXCL};
 use crate::wire::rt::{
-    IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MASTER,
-    IFLA_MTU, IFLA_NET_NS_FD, IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING, IFLA_VXLAN_LINK,
+    IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINKINFO,
+    IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING, IFLA_VXLAN_LINK,
     IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT, RTM_NEWLINK, VETH_INFO_PEER,
 };
 
@@ -21,36 +21,30 @@ const OPERATION: &str = "create link";
 // === impl Netlink: creating links ===
 
 impl Netlink {
-    /// Creates `link` with everything it says, in one message. A veth's peer is created where its
-    /// `netns` says; a peer cannot be brought up by the same message.
+    /// Creates `link` with everything it says, in one message, where its `netns` says. A veth's
+    /// peer is created where the peer's `netns` says; it cannot be brought up by the same message.
     ///
     /// # Errors
-    /// When a link of either name exists, the master or the namespace does not, or the kernel
-    /// refuses. Nothing is left then.
+    /// When a link of either name exists, the master, the lower device or the namespace does not,
+    /// or the kernel refuses. Nothing is left then.
     pub fn create_link(&mut self, link: &Link) -> Result<()> {
-        let peer_netns = match &link.kind {
-            LinkKind::Veth(VethPeer {
-                netns: Some(path), ..
-            }) => Some(Netns::open(path)?),
-            _ => None,
-        };
-        self.create_link_with_peer_in(link, peer_netns.as_ref())
+        let netns = wished_netns(link).map(Netns::open).transpose()?;
+        self.create_link_in(link, netns.as_ref())
     }
 
-    /// Like [`Netlink::create_link`], with the peer's namespace already open.
+    /// Like [`Netlink::create_link`], with the namespace that `link` or its peer wishes already
+    /// open: its path may even be gone by now.
     ///
     /// # Errors
     /// As [`Netlink::create_link`].
-    pub fn create_link_with_peer_in(&mut self, link: &Link, peer: Option<&Netns>) -> Result<()> {
-        let master = link
-            .master
-            .as_ref()
-            .map(|name| self.link_index(name))
-            .transpose()?;
+    pub fn create_link_in(&mut self, link: &Link, netns: Option<&Netns>) -> Result<()> {
+        let index = |this: &mut Self, name: Option<&IfName>| {
+            name.map(|name| this.link_index(name)).transpose()
+        };
+        let master = index(self, link.master.as_ref())?;
+        let lower = index(self, link.kind.lower())?;
         let device = match &link.kind {
-            LinkKind::Vxlan(Vxlan {
-                device: Some(name), ..
-            }) => Some(self.link_index(name)?),
+            LinkKind::Vxlan(Vxlan { device, .. }) => index(self, device.as_ref())?,
             _ => None,
         };
         let flags = if link.up { IFF_UP } else { 0 };
@@ -69,13 +63,19 @@ impl Netlink {
         if let Some(master) = master {
             message.u32(IFLA_MASTER, master);
         }
+        if let Some(lower) = lower {
+            message.u32(IFLA_LINK, lower);
+        }
+        if let Some(netns) = netns.filter(|_| link.netns.is_some()) {
+            message.attr(IFLA_NET_NS_FD, &netns.as_fd().as_raw_fd().to_ne_bytes());
+        }
         let kind = kind_name(link)?;
         message.nest(IFLA_LINKINFO, |info| {
             info.text(IFLA_INFO_KIND, kind);
             match &link.kind {
-                LinkKind::Veth(far) => veth_data(info, link, far, peer),
+                LinkKind::Veth(far) => veth_data(info, link, far, netns),
                 LinkKind::Vxlan(vxlan) => vxlan_data(info, vxlan, device),
-                _ => {}
+                kind => kinds::encode(info, kind),
             }
         });
         self.wire.request(message, (OPERATION, &link.name))
@@ -113,16 +113,20 @@ impl Netlink {
     }
 }
 
+/// The namespace that `link`, or the peer of a veth, is to be created in.
+pub(crate) fn wished_netns(link: &Link) -> Option<&NetnsPath> {
+    let peer = match &link.kind {
+        LinkKind::Veth(VethPeer { netns, .. }) => netns.as_ref(),
+        _ => None,
+    };
+    peer.or(link.netns.as_ref())
+}
+
 fn kind_name(link: &Link) -> Result<&'static str> {
-    match &link.kind {
-        LinkKind::Veth(_) => Ok("veth"),
-        LinkKind::Bridge => Ok("bridge"),
-        LinkKind::Vxlan(_) => Ok("vxlan"),
-        other => {
-            let reason = format!("cannot create {other:?}; give a veth, bridge or vxlan");
-            Err(Error::invalid(OPERATION, &link.name, reason))
-        }
-    }
+    kinds::name(&link.kind).ok_or_else(|| {
+        let reason = format!("cannot create {:?}; give another kind", link.kind);
+        Error::invalid(OPERATION, &link.name, reason)
+    })
 }
 
 fn veth_data(info: &mut Message, link: &Link, far: &VethPeer, netns: Option<&Netns>) {
@@ -135,7 +139,7 @@ fn veth_data(info: &mut Message, link: &Link, far: &VethPeer, netns: Option<&Net
             if let Some(mtu) = link.mtu {
                 peer.u32(IFLA_MTU, mtu.get());
             }
-            if let Some(netns) = netns {
+            if let Some(netns) = netns.filter(|_| far.netns.is_some()) {
                 peer.attr(IFLA_NET_NS_FD, &netns.as_fd().as_raw_fd().to_ne_bytes());
             }
         });

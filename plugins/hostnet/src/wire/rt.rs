@@ -17,16 +17,21 @@ pub(crate) const RTM_DELNEIGH: u16 = 29;
 pub(crate) const RTM_GETNEIGH: u16 = 30;
 
 pub(crate) const IFF_UP: u32 = 1;
+pub(crate) const IFF_PROMISC: u32 = 0x100;
+pub(crate) const IFF_ALLMULTI: u32 = 0x200;
 pub(crate) const IFLA_ADDRESS: u16 = 1;
 pub(crate) const IFLA_IFNAME: u16 = 3;
 pub(crate) const IFLA_MTU: u16 = 4;
 pub(crate) const IFLA_LINK: u16 = 5;
 pub(crate) const IFLA_MASTER: u16 = 10;
 pub(crate) const IFLA_PROTINFO: u16 = 12;
+pub(crate) const IFLA_TXQLEN: u16 = 13;
 pub(crate) const IFLA_OPERSTATE: u16 = 16;
 pub(crate) const IFLA_LINKINFO: u16 = 18;
+pub(crate) const IFLA_IFALIAS: u16 = 20;
 pub(crate) const IFLA_NET_NS_FD: u16 = 28;
 pub(crate) const IFLA_PROMISCUITY: u16 = 30;
+pub(crate) const IFLA_LINK_NETNSID: u16 = 37;
 pub(crate) const IFLA_INFO_KIND: u16 = 1;
 pub(crate) const IFLA_INFO_DATA: u16 = 2;
 pub(crate) const VETH_INFO_PEER: u16 = 1;
@@ -39,6 +44,12 @@ pub(crate) const IFLA_VXLAN_LOCAL: u16 = 4;
 pub(crate) const IFLA_VXLAN_LEARNING: u16 = 7;
 pub(crate) const IFLA_VXLAN_PORT: u16 = 15;
 pub(crate) const IFLA_VXLAN_LOCAL6: u16 = 17;
+
+pub(crate) const IFLA_MACVLAN_MODE: u16 = 1;
+pub(crate) const IFLA_MACVLAN_BC_QUEUE_LEN: u16 = 7;
+pub(crate) const IFLA_IPVLAN_MODE: u16 = 1;
+pub(crate) const IFLA_VLAN_ID: u16 = 1;
+pub(crate) const IFLA_VRF_TABLE: u16 = 1;
 
 pub(crate) const IFA_ADDRESS: u16 = 1;
 pub(crate) const IFA_LOCAL: u16 = 2;
@@ -66,6 +77,7 @@ pub(crate) const RTNH_F_ONLINK: u32 = 4;
 pub(crate) const RTM_F_CLONED: u32 = 0x200;
 pub(crate) const RTM_F_FIB_MATCH: u32 = 0x2000;
 pub(crate) const RT_TABLE_UNSPEC: u32 = 0;
+pub(crate) const RT_TABLE_MAIN: u8 = 254;
 pub(crate) const RT_TABLE_LOCAL: u32 = 255;
 
 pub(crate) const NDA_DST: u16 = 1;

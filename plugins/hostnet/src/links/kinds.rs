@@ -1,0 +1,79 @@
+//! What only some kinds of interfaces have (`IFLA_INFO_DATA`): written on creation, read back.
+
+use netstate::{IpvlanMode, LinkKind, MacvlanMode};
+
+use crate::wire::message::{Message, find, read_u16, read_u32};
+use crate::wire::rt::{
+    IFLA_INFO_DATA, IFLA_IPVLAN_MODE, IFLA_MACVLAN_BC_QUEUE_LEN, IFLA_MACVLAN_MODE, IFLA_VLAN_ID,
+    IFLA_VRF_TABLE,
+};
+
+/// What only an interface of its kind has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkDetails {
+    /// Nothing, or nothing that is read here.
+    #[default]
+    None,
+    /// A macvlan device's mode; `None` for one that cannot be asked for here (`source`).
+    Macvlan(Option<MacvlanMode>),
+    /// An ipvlan device's mode.
+    Ipvlan(Option<IpvlanMode>),
+    /// A VLAN device's identifier.
+    Vlan(u16),
+    /// A VRF's routing table.
+    Vrf(u32),
+}
+
+/// The kernel's name of a kind that can be created.
+pub(super) fn name(kind: &LinkKind) -> Option<&'static str> {
+    Some(match kind {
+        LinkKind::Veth(_) => "veth",
+        LinkKind::Bridge => "bridge",
+        LinkKind::Vxlan(_) => "vxlan",
+        LinkKind::Macvlan(_) => "macvlan",
+        LinkKind::Ipvlan { .. } => "ipvlan",
+        LinkKind::Vlan { .. } => "vlan",
+        LinkKind::Dummy => "dummy",
+        LinkKind::Ifb => "ifb",
+        LinkKind::Vrf { .. } => "vrf",
+        _ => return None,
+    })
+}
+
+/// Appends what `kind` has, for the kinds with little of it.
+pub(super) fn encode(info: &mut Message, kind: &LinkKind) {
+    match kind {
+        LinkKind::Macvlan(macvlan) => info.nest(IFLA_INFO_DATA, |data| {
+            data.u32(IFLA_MACVLAN_MODE, macvlan.mode.number());
+            if let Some(length) = macvlan.broadcast_queue {
+                data.u32(IFLA_MACVLAN_BC_QUEUE_LEN, length);
+            }
+        }),
+        LinkKind::Ipvlan { mode, .. } => info.nest(IFLA_INFO_DATA, |data| {
+            data.attr(IFLA_IPVLAN_MODE, &mode.number().to_ne_bytes());
+        }),
+        LinkKind::Vlan { id, .. } => info.nest(IFLA_INFO_DATA, |data| {
+            data.attr(IFLA_VLAN_ID, &id.to_ne_bytes());
+        }),
+        LinkKind::Vrf { table } => info.nest(IFLA_INFO_DATA, |data| {
+            data.u32(IFLA_VRF_TABLE, *table);
+        }),
+        _ => info,
+    };
+}
+
+/// What `data` says about an interface of kind `kind`.
+pub(super) fn decode(kind: &str, data: &[u8]) -> LinkDetails {
+    let short = |at| find(data, at).map(|value| read_u16(value, 0));
+    let long = |at| find(data, at).map(|value| read_u32(value, 0));
+    match kind {
+        "macvlan" => {
+            LinkDetails::Macvlan(long(IFLA_MACVLAN_MODE).and_then(MacvlanMode::from_number))
+        }
+        "ipvlan" => LinkDetails::Ipvlan(short(IFLA_IPVLAN_MODE).and_then(IpvlanMode::from_number)),
+        "vlan" => short(IFLA_VLAN_ID).map_or(LinkDetails::None, LinkDetails::Vlan),
+        "vrf" => long(IFLA_VRF_TABLE).map_or(LinkDetails::None, LinkDetails::Vrf),
+        _ => LinkDetails::None,
+    }
+}
