@@ -10,28 +10,20 @@ use netstate::{IfName, Route, RouteKey, Scope};
 
 use crate::addrs::family;
 use crate::error::{Result, absent_is_fine};
-use crate::links::LinkInfo;
 use crate::socket::Netlink;
 use crate::wire::message::{
     Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Reply, attrs, find, read_ip, read_u32,
 };
 use crate::wire::rt::{
-    RT_TABLE_LOCAL, RT_TABLE_MAIN, RT_TABLE_UNSPEC, RTA_DST, RTA_GATEWAY, RTA_METRICS,
-    RTA_MULTIPATH, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTA_VIA, RTAX_ADVMSS, RTAX_MTU,
-    RTM_DELROUTE, RTM_F_CLONED, RTM_F_FIB_MATCH, RTM_GETROUTE, RTM_NEWROUTE, RTN_UNICAST,
-    RTNH_F_ONLINK,
+    RT_TABLE_LOCAL, RT_TABLE_UNSPEC, RTA_DST, RTA_GATEWAY, RTA_METRICS, RTA_OIF, RTA_PREFSRC,
+    RTA_PRIORITY, RTA_TABLE, RTA_VIA, RTAX_ADVMSS, RTAX_MTU, RTM_DELROUTE, RTM_F_CLONED,
+    RTM_GETROUTE, RTM_NEWROUTE, RTN_UNICAST, RTNH_F_ONLINK,
 };
 
 /// Length of `struct rtmsg`.
 pub(crate) const RTMSG: usize = 12;
 /// What IPv6 makes of no metric.
 const IP6_PRIORITY: u32 = 1024;
-
-/// Addresses for documentation (RFC 5737, RFC 3849): no packet has business there.
-const ELSEWHERE: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-];
 
 /// Route protocol of routes set by hand (`RTPROT_BOOT`), which the plugins' routes have.
 pub const PROTOCOL_BOOT: u8 = 3;
@@ -133,59 +125,6 @@ impl Netlink {
         Ok((address(RTA_GATEWAY), device, address(RTA_PREFSRC)))
     }
 
-    /// The device of the main table's default route, IPv4 before IPv6.
-    ///
-    /// # Errors
-    /// When the kernel refuses to tell.
-    pub fn default_route_link(&mut self) -> Result<Option<LinkInfo>> {
-        for elsewhere in ELSEWHERE {
-            let index = match self.default_route_index(elsewhere) {
-                Some(index) => Some(index),
-                None => self.first_default_route(family(elsewhere))?,
-            };
-            if let Some(index) = index {
-                return self.link_by_index(index);
-            }
-        }
-        Ok(None)
-    }
-
-    /// The quick way: the route to an address that nobody has is the default route, unless
-    /// somebody has it or a rule leads to another table.
-    fn default_route_index(&mut self, elsewhere: IpAddr) -> Option<u32> {
-        let mut body = [0; RTMSG];
-        body[0] = family(elsewhere);
-        body[1] = if elsewhere.is_ipv4() { 32 } else { 128 };
-        body[8..12].copy_from_slice(&RTM_F_FIB_MATCH.to_ne_bytes());
-        let mut message = Message::new(RTM_GETROUTE, 0, &body);
-        message.ip(RTA_DST, elsewhere);
-        // Without any route the kernel answers with an error.
-        let reply = self.wire.query(message, ("find", &"default route")).ok()?;
-        default_device(&reply?)
-    }
-
-    fn first_default_route(&mut self, family: u8) -> Result<Option<u32>> {
-        let mut body = [0; RTMSG];
-        body[0] = family;
-        body[4] = RT_TABLE_MAIN;
-        let message = Message::new(RTM_GETROUTE, 0, &body);
-        let found = match self.wire.dump(&message, ("list", &"routes")) {
-            // A namespace has no main table before its first route.
-            Err(error) if error.is_not_found() => return Ok(None),
-            found => found?,
-        };
-        let metric = |reply: &Reply| {
-            let attributes = reply.body.get(RTMSG..).unwrap_or_default();
-            find(attributes, RTA_PRIORITY).map_or(0, |value| read_u32(value, 0))
-        };
-        let defaults = found
-            .iter()
-            .filter_map(|reply| Some((metric(reply), default_device(reply)?)));
-        Ok(defaults
-            .min_by_key(|(metric, _)| *metric)
-            .map(|(_, device)| device))
-    }
-
     fn new_route(
         &mut self,
         route: &Route,
@@ -226,21 +165,6 @@ impl Netlink {
         }
         self.wire.request(message, (operation, &shown(route)))
     }
-}
-
-/// The number of the device that a route leaves by (the first one of several), if it is a default
-/// route of the main table.
-fn default_device(reply: &Reply) -> Option<u32> {
-    let attributes = reply.body.get(RTMSG..)?;
-    let table =
-        find(attributes, RTA_TABLE).map_or(u32::from(reply.body[4]), |value| read_u32(value, 0));
-    if reply.body[1] != 0 || reply.body[7] != RTN_UNICAST || table != u32::from(RT_TABLE_MAIN) {
-        return None;
-    }
-    let single = find(attributes, RTA_OIF).map(|value| read_u32(value, 0));
-    // `struct rtnexthop`: the interface is its second word.
-    let first = || find(attributes, RTA_MULTIPATH).map(|hops| read_u32(hops, 4));
-    single.or_else(first).filter(|index| *index != 0)
 }
 
 /// The route as `ip-route(8)` would write it, as far as it helps to find it.
