@@ -11,8 +11,7 @@ mod fresh;
 use std::path::PathBuf;
 
 use netstate::{
-    IfName, IpvlanMode, Link, LinkAt, LinkKind, Macvlan, MacvlanMode, Op, Place, Route, Step,
-    VethPeer,
+    IfName, IpvlanMode, Link, LinkAt, LinkKind, Macvlan, MacvlanMode, Op, Place, Step, VethPeer,
 };
 use pretty_assertions::assert_eq;
 use towline_hostnet::{LinkDetails, LinkInfo, Netlink, Netns, apply, netns};
@@ -191,34 +190,5 @@ fn a_link_goes_to_the_pod_and_back_in_one_message_each() {
         apply::run(&mut places, &[there]).unwrap_err();
         assert_eq!(pod.link("lower"), None);
         assert_eq!(places.host().link(&name("lower")).unwrap(), Some(back));
-    });
-}
-
-#[test]
-fn the_default_routes_device_is_found_for_either_family() {
-    fresh::netns(|| {
-        let _pod = Pod::new();
-        let mut host = Netlink::open().unwrap();
-        let found = |host: &mut Netlink| {
-            let link = host.default_route_link().unwrap();
-            link.map(|link| link.name.to_string())
-        };
-        assert_eq!(found(&mut host), None);
-        for link in ["lower", "far"] {
-            host.set_up(&name(link)).unwrap();
-        }
-        let route = |destination: &str, device: &str| {
-            Route::via_device(destination.parse().unwrap(), name(device))
-        };
-        host.add_route(&route("::/0", "lower"), 3).unwrap();
-        assert_eq!(found(&mut host).as_deref(), Some("lower"));
-        host.add_route(&route("0.0.0.0/0", "far"), 3).unwrap();
-        assert_eq!(found(&mut host).as_deref(), Some("far"));
-        let mut second = route("0.0.0.0/0", "lower");
-        second.key.priority = 100;
-        host.add_route(&second, 3).unwrap();
-        // A route to the very address that is asked for must not be taken for the default one.
-        host.add_route(&route("192.0.2.0/24", "lower"), 3).unwrap();
-        assert_eq!(found(&mut host).as_deref(), Some("far"));
     });
 }

@@ -77,7 +77,6 @@ pub(crate) const RTNH_F_ONLINK: u32 = 4;
 pub(crate) const RTM_F_CLONED: u32 = 0x200;
 pub(crate) const RTM_F_FIB_MATCH: u32 = 0x2000;
 pub(crate) const RT_TABLE_UNSPEC: u32 = 0;
-pub(crate) const RT_TABLE_MAIN: u8 = 254;
 pub(crate) const RT_TABLE_LOCAL: u32 = 255;
 
 pub(crate) const NDA_DST: u16 = 1;
