@@ -172,7 +172,7 @@ impl<'a> Request<'a> {
     /// # Errors
     /// Code 6 when a field is missing or of another form; the message names it.
     pub fn config_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_slice(self.stdin).map_err(|error| {
+        T::deserialize(&self.config).map_err(|error| {
             Error::decode("cannot decode the network configuration").details(error)
         })
     }
@@ -236,11 +236,30 @@ fn is_identifier(text: &str) -> bool {
 
 fn object(stdin: &[u8]) -> Result<Map<String, Value>, Error> {
     match serde_json::from_slice(stdin) {
-        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(Value::Object(mut fields)) => {
+            drop_nulls(&mut fields);
+            Ok(fields)
+        }
         Ok(_) => Err(Error::decode(
             "the network configuration is JSON, but no object",
         )),
         Err(error) => Err(Error::decode("the network configuration is no JSON").details(error)),
+    }
+}
+
+/// Runtimes written in Go say `null` for an empty list, and mean that there is none.
+fn drop_nulls(fields: &mut Map<String, Value>) {
+    fields.retain(|_, value| !value.is_null());
+    for value in fields.values_mut() {
+        inner_nulls(value);
+    }
+}
+
+fn inner_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => drop_nulls(fields),
+        Value::Array(items) => items.iter_mut().for_each(inner_nulls),
+        _ => {}
     }
 }
 

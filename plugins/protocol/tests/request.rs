@@ -143,3 +143,26 @@ fn arguments_are_pairs_and_unknown_ones_are_refused_unless_allowed() {
     );
     assert_eq!(Args::parse("A").unwrap_err().code, 4);
 }
+
+#[test]
+fn null_is_as_good_as_nothing() {
+    #[derive(serde::Deserialize, PartialEq, Debug)]
+    struct Config {
+        #[serde(default)]
+        list: Vec<u32>,
+        nested: std::collections::BTreeMap<String, u32>,
+    }
+    let env = Env::default()
+        .with("CNI_COMMAND", "STATUS")
+        .with("CNI_PATH", "/x");
+    let stdin = br#"{"cniVersion":"1.1.0","name":"n","list":null,"nested":{"a":null,"b":1}}"#;
+    let request = Request::parse(&env, stdin, Registry::new(&[])).unwrap();
+    let nested = [("b".to_owned(), 1)].into();
+    assert_eq!(
+        request.config_as::<Config>().unwrap(),
+        Config {
+            list: vec![],
+            nested
+        }
+    );
+}

@@ -15,6 +15,7 @@ pub mod masquerade;
 pub mod pair;
 pub mod pod;
 pub mod ptp;
+pub mod static_addresses;
 pub mod towline;
 
 use std::io;
@@ -29,6 +30,7 @@ pub static PLUGINS: &[&dyn Plugin] = &[
     &host_local::HostLocal,
     &loopback::Loopback,
     &ptp::Ptp,
+    &static_addresses::Static,
     &towline::Towline,
 ];
 
