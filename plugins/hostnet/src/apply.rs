@@ -137,14 +137,10 @@ fn take(places: &mut Places, step: &Step) -> Result<()> {
         }
         Op::MoveLink { from, to } => move_link(places, from, to),
         Op::AddRules(rules) => places.nftables(step.place)?.add_rules(rules),
-        Op::DeleteRules {
-            table,
-            chain,
-            comment,
-        } => {
+        Op::DeleteRules(chains, owner) => {
             let mut nftables = places.nftables(step.place)?;
             nftables
-                .delete_rules(table, chain, &|found| found == comment)
+                .delete_rules(chains, &|found| found == owner)
                 .map(drop)
         }
         Op::WriteSysctl {

@@ -10,7 +10,7 @@ mod fingerprint;
 mod shared;
 mod target;
 
-use netstate::nft::Table;
+use netstate::nft::{Table, TableFamily};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockProtocol};
 
@@ -50,13 +50,13 @@ impl Nftables {
         Self::open()
     }
 
-    /// Makes the table of family `inet` with `table`'s name exactly like it, at once.
+    /// Makes the table of `table`'s family and name exactly like it, at once.
     ///
     /// # Errors
     /// When a name or an element does not fit, or the kernel refuses. Nothing has changed then.
     pub fn replace(&mut self, table: &Table) -> Result<()> {
-        let mut messages = vec![named(nf::NEWTABLE, &table.name).flag(NLM_F_CREATE)];
-        messages.push(named(nf::DELTABLE, &table.name));
+        let add = named(table.family, nf::NEWTABLE, &table.name).flag(NLM_F_CREATE);
+        let mut messages = vec![add, named(table.family, nf::DELTABLE, &table.name)];
         messages.extend(encode::table(table)?);
         self.batch(messages, ("replace nftables table", &table.name))
     }
@@ -66,33 +66,31 @@ impl Nftables {
     /// # Errors
     /// When the kernel refuses.
     pub fn delete(&mut self, name: &str) -> Result<()> {
-        let add = named(nf::NEWTABLE, name).flag(NLM_F_CREATE);
-        let delete = named(nf::DELTABLE, name);
+        let add = named(TableFamily::Inet, nf::NEWTABLE, name).flag(NLM_F_CREATE);
+        let delete = named(TableFamily::Inet, nf::DELTABLE, name);
         self.batch(vec![add, delete], ("delete nftables table", &name))
     }
 
-    /// Whether a table of family `inet` called `name` is there.
+    /// Whether a table is there.
     ///
     /// # Errors
     /// When the kernel refuses to tell.
-    pub fn exists(&mut self, name: &str) -> Result<bool> {
-        match self
-            .wire
-            .query(named(nf::GETTABLE, name), ("find nftables table", &name))
-        {
+    pub fn exists(&mut self, family: TableFamily, name: &str) -> Result<bool> {
+        let request = named(family, nf::GETTABLE, name);
+        match self.wire.query(request, ("find nftables table", &name)) {
             Ok(found) => Ok(found.is_some()),
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// A digest of everything in the table but counters and handles; `None` when it is not there.
+    /// A digest of everything in the table of family `inet` but counters and handles; `None` when it is not there.
     /// It changes when somebody changes the table.
     ///
     /// # Errors
     /// When the kernel refuses to tell.
     pub fn fingerprint(&mut self, name: &str) -> Result<Option<u64>> {
-        if !self.exists(name)? {
+        if !self.exists(TableFamily::Inet, name)? {
             return Ok(None);
         }
         fingerprint::of(&mut self.wire, name).map(Some)
@@ -141,17 +139,19 @@ impl Nftables {
     }
 }
 
-/// A message of the nftables subsystem for family `inet`.
-fn message(kind: u16, flags: u16) -> Message {
-    Message::new(
-        nf::SUBSYSTEM << 8 | kind,
-        flags,
-        &[nf::NFPROTO_INET, 0, 0, 0],
-    )
+/// A message of the nftables subsystem for tables of `family`.
+fn message(family: TableFamily, kind: u16, flags: u16) -> Message {
+    let number = match family {
+        TableFamily::Inet => nf::NFPROTO_INET,
+        TableFamily::Ip => nf::NFPROTO_IPV4,
+        TableFamily::Ip6 => nf::NFPROTO_IPV6,
+        TableFamily::Bridge => nf::NFPROTO_BRIDGE,
+    };
+    Message::new(nf::SUBSYSTEM << 8 | kind, flags, &[number, 0, 0, 0])
 }
 
-fn named(kind: u16, name: &str) -> Message {
-    let mut message = message(kind, 0);
+fn named(family: TableFamily, kind: u16, name: &str) -> Message {
+    let mut message = message(family, kind, 0);
     message.text(nf::TABLE_NAME, name);
     message
 }

@@ -7,7 +7,10 @@
 
 mod fresh;
 
-use netstate::nft::{Addresses, Base, Chain, Hook, Match, Rule, SharedRules, Table, Verdict};
+use netstate::nft::{
+    Addresses, Base, Chain, ChainRef, Hook, Mark, Match, Owner, Rule, SharedRule, SharedRules,
+    SharedTable, Table, TableFamily, Verdict,
+};
 use pretty_assertions::assert_eq;
 use towline_hostnet::Nftables;
 
@@ -26,22 +29,31 @@ fn shared(owner: &str, address: &str) -> SharedRules {
             random_fully: false,
         },
     );
-    let (chain, comment) = ("checks".into(), owner.into());
-    SharedRules {
-        frame,
-        chain,
-        comment,
-        rules: vec![rule],
-    }
+    SharedRules::in_chain(frame, "checks", owner, vec![rule])
+}
+
+fn checks() -> [ChainRef; 1] {
+    [ChainRef::inet("shared", "checks")]
+}
+
+fn comments(nftables: &mut Nftables) -> Vec<String> {
+    let owners = nftables.rule_owners(&checks()[0]).unwrap().into_iter();
+    owners.map(|owner| owner.comment).collect()
+}
+
+fn ruleset() -> String {
+    let list = std::process::Command::new("nft")
+        .args(["list", "ruleset"])
+        .output()
+        .unwrap();
+    String::from_utf8(list.stdout).unwrap()
 }
 
 #[test]
 fn owners_come_and_go_without_touching_each_other() {
     fresh::netns(|| {
         let mut nftables = Nftables::open().unwrap();
-        let nobody = nftables
-            .delete_rules("shared", "checks", &|_| true)
-            .unwrap();
+        let nobody = nftables.delete_rules(&checks(), &|_| true).unwrap();
         assert_eq!(nobody, 0, "a table that is not there has no rules");
         for (owner, address) in [
             ("a", "10.0.0.1/32"),
@@ -50,12 +62,8 @@ fn owners_come_and_go_without_touching_each_other() {
         ] {
             nftables.add_rules(&shared(owner, address)).unwrap();
         }
-        let list = std::process::Command::new("nft")
-            .args(["list", "ruleset"])
-            .output()
-            .unwrap();
         assert_eq!(
-            String::from_utf8(list.stdout).unwrap(),
+            ruleset(),
             "table inet shared {
 \tchain checks {
 \t\tip saddr 10.0.0.1 masquerade comment \"a\"
@@ -70,17 +78,16 @@ fn owners_come_and_go_without_touching_each_other() {
 }
 "
         );
-        let comments = |n: &mut Nftables| n.rule_comments("shared", "checks").unwrap();
         assert_eq!(comments(&mut nftables), ["a", "b", "a"]);
         assert_eq!(
             nftables
-                .delete_rules("shared", "checks", &|c| c == "a")
+                .delete_rules(&checks(), &|owner| owner.comment == "a")
                 .unwrap(),
             2
         );
         assert_eq!(
             nftables
-                .delete_rules("shared", "checks", &|c| c == "a")
+                .delete_rules(&checks(), &|owner| owner.comment == "a")
                 .unwrap(),
             0
         );
@@ -103,12 +110,7 @@ fn parallel_owners_leave_one_entry_rule() {
                 });
             }
         });
-        let list = std::process::Command::new("nft")
-            .args(["list", "ruleset"])
-            .output()
-            .unwrap()
-            .stdout;
-        let text = String::from_utf8(list).unwrap();
+        let text = ruleset();
         assert_eq!(text.matches("goto checks").count(), 1);
         assert_eq!(text.matches("masquerade").count(), 20);
     });
@@ -123,17 +125,117 @@ fn rules_that_somebody_else_removes_meanwhile_do_not_save_the_others() {
         }
         let second = std::cell::RefCell::new(&mut second);
         // Asked about a rule after the list was read, the other one removes it first.
-        let is_stale = |comment: &str| {
-            if comment == "a" {
+        let is_stale = |owner: &Owner| {
+            if owner.comment == "a" {
                 let removed = second
                     .borrow_mut()
-                    .delete_rules("shared", "checks", &|c| c == "a");
+                    .delete_rules(&checks(), &|owner| owner.comment == "a");
                 removed.unwrap();
             }
             true
         };
-        first.delete_rules("shared", "checks", &is_stale).unwrap();
-        let left = first.rule_comments("shared", "checks").unwrap();
+        first.delete_rules(&checks(), &is_stale).unwrap();
+        let left = comments(&mut first);
         assert_eq!(left, [""; 0]);
+    });
+}
+
+/// An owner's rules in chains of tables of two families, one of them a base chain.
+fn ports(owner: &Owner, port: u16) -> SharedRules {
+    let table = |family, target: &str| {
+        let mut frame = Table::of(family, "ports");
+        let jump = Rule::new(vec![], Verdict::Jump("targets".into()));
+        let entry = Chain::base(Base::nat(Hook::Prerouting, -100), vec![jump]);
+        frame.chains.insert("entry".into(), entry);
+        frame.chains.insert("targets".into(), Chain::default());
+        let leave = Chain::base(Base::nat(Hook::Postrouting, 100), vec![]);
+        frame.chains.insert("leave".into(), leave);
+        let address = target.parse().unwrap();
+        let dnat = Verdict::Dnat {
+            address,
+            port: Some(80),
+        };
+        let matches = vec![Match::Protocol(6), Match::DestinationPort(port)];
+        let own = Match::Source(Addresses::Prefix(address.into()));
+        let mut mark = Rule::new(vec![own.clone()], Verdict::Return);
+        mark.set_mark = Some(Mark {
+            mask: 0x2000,
+            value: 0x2000,
+        });
+        let random_fully = false;
+        let rules = vec![
+            SharedRule::last("targets", Rule::new(matches, dnat)),
+            SharedRule::first("targets", mark),
+            SharedRule::last(
+                "leave",
+                Rule::new(vec![own], Verdict::Masquerade { random_fully }),
+            ),
+        ];
+        SharedTable { frame, rules }
+    };
+    SharedRules {
+        owner: owner.clone(),
+        tables: vec![
+            table(TableFamily::Ip, "10.0.0.2"),
+            table(TableFamily::Ip6, "fd00::2"),
+        ],
+    }
+}
+
+#[test]
+fn an_owner_has_rules_in_several_chains_and_families_and_a_tag_that_nft_does_not_show() {
+    fresh::netns(|| {
+        let mut nftables = Nftables::open().unwrap();
+        let owners = [Owner::tagged("c1", "one"), Owner::tagged("c1", "two")];
+        nftables.add_rules(&ports(&owners[0], 8080)).unwrap();
+        let one = ruleset();
+        assert_eq!(
+            one.split("table ip6").next().unwrap(),
+            "table ip ports {
+\tchain entry {
+\t\ttype nat hook prerouting priority dstnat; policy accept;
+\t\tjump targets
+\t}
+
+\tchain leave {
+\t\ttype nat hook postrouting priority srcnat; policy accept;
+\t\tip saddr 10.0.0.2 masquerade comment \"c1\"
+\t}
+
+\tchain targets {
+\t\tip saddr 10.0.0.2 meta mark set meta mark | 0x00002000 return comment \"c1\"
+\t\ttcp dport 8080 dnat to 10.0.0.2:80 comment \"c1\"
+\t}
+}
+"
+        );
+        assert!(one.contains("tcp dport 8080 dnat to [fd00::2]:80 comment \"c1\""));
+        let second = ports(&owners[1], 8081);
+        nftables.add_rules(&second).unwrap();
+        assert!(ruleset().find("8080") < ruleset().find("8081"));
+        let chains = second.chains();
+        let is_second = |owner: &Owner| *owner == owners[1];
+        let again = nftables.replace_rules(&second, &chains, &is_second);
+        assert_eq!(again.unwrap(), 6, "the same rules again are made once");
+        assert_eq!(ruleset().matches("8081").count(), 2);
+        assert_eq!(nftables.delete_rules(&chains, &is_second).unwrap(), 6);
+        assert_eq!(ruleset(), one);
+        let found = nftables.rule_owners(&chains[0]).unwrap();
+        assert_eq!(found, [owners[0].clone()]);
+    });
+}
+
+#[test]
+fn a_rule_of_the_other_family_is_refused() {
+    fresh::netns(|| {
+        let mut shared = ports(&Owner::commented("c1"), 1);
+        let rules = shared.tables[1].rules.clone();
+        shared.tables[0].rules = rules;
+        let error = Nftables::open().unwrap().add_rules(&shared).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "encode rule of table ports: matches addresses of the other family"
+        );
+        assert_eq!(ruleset(), "");
     });
 }

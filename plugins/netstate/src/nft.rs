@@ -3,16 +3,22 @@
 //! The table is replaced as a whole in one kernel transaction, so there are no rule handles, no
 //! positions and no "add if absent" here. Names and hooks are nftables' own (`nft(8)`).
 
+mod rule;
+mod shared;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::names::IfName;
+pub use rule::{Addresses, CtStates, DeviceName, FibKind, Mark, Match, Reject, Rule, Verdict};
+pub use shared::{ChainRef, Owner, SharedRule, SharedRules, SharedTable};
 
-/// A table of family `inet`.
+/// A table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
+    /// Which packets it sees.
+    pub family: TableFamily,
     /// Its name, such as `towline`.
     pub name: String,
     /// Named sets by name.
@@ -21,21 +27,20 @@ pub struct Table {
     pub chains: BTreeMap<String, Chain>,
 }
 
-/// Rules of one owner in a table that many owners share, such as one owner for each container.
-///
-/// Such a table is never replaced: its frame is made if need be, and an owner's rules are found
-/// again by their comment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SharedRules {
-    /// The frame: chains that must be there. Base chains are made to hold exactly their rules, other
-    /// chains keep what they hold.
-    pub frame: Table,
-    /// The chain that the rules are added to.
-    pub chain: String,
-    /// The comment of all of them, by which they are found again.
-    pub comment: String,
-    /// The rules.
-    pub rules: Vec<Rule>,
+/// Which packets a table sees, and what its hooks are.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum TableFamily {
+    /// IPv4 and IPv6.
+    #[default]
+    Inet,
+    /// IPv4.
+    Ip,
+    /// IPv6.
+    Ip6,
+    /// Ethernet frames that go through a bridge.
+    Bridge,
 }
 
 /// A named set of addresses or prefixes of one family.
@@ -92,7 +97,7 @@ pub enum ChainKind {
     Route,
 }
 
-/// A netfilter hook of family `inet`.
+/// A netfilter hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hook {
     /// Before routing.
@@ -116,142 +121,20 @@ pub enum Policy {
     Drop,
 }
 
-/// A rule: when all matches hold, count if asked, then do what the verdict says.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rule {
-    /// All of them must hold.
-    pub matches: Vec<Match>,
-    /// Count packets and bytes.
-    pub counter: bool,
-    /// Changes to the packet's mark, made before the verdict.
-    pub set_mark: Option<Mark>,
-    /// What happens; `None` goes on with the next rule.
-    pub verdict: Option<Verdict>,
-    /// Shown by `nft list`; at most 128 bytes.
-    pub comment: Option<String>,
-}
-
-/// One condition of a rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Match {
-    /// Source address.
-    Source(Addresses),
-    /// Source address, negated.
-    NotSource(Addresses),
-    /// Destination address.
-    Destination(Addresses),
-    /// Destination address, negated.
-    NotDestination(Addresses),
-    /// Name of the interface it came by.
-    InDevice(DeviceName),
-    /// Name of the interface it came by, negated.
-    NotInDevice(DeviceName),
-    /// Name of the interface it leaves by.
-    OutDevice(DeviceName),
-    /// Name of the interface it leaves by, negated.
-    NotOutDevice(DeviceName),
-    /// `mark & mask == value`.
-    Mark(Mark),
-    /// Connection tracking state, any of these.
-    CtState(CtStates),
-    /// The connection's destination was translated (`ct status dnat`).
-    Dnatted,
-    /// Layer 4 protocol number (6 TCP, 17 UDP, 132 SCTP, …).
-    Protocol(u8),
-    /// Destination port of the layer 4 header, host order; put a [`Match::Protocol`] before it.
-    DestinationPort(u16),
-    /// Source port of the layer 4 header, host order; put a [`Match::Protocol`] before it.
-    SourcePort(u16),
-    /// `fib daddr type`: what the destination is to this host.
-    DestinationKind(FibKind),
-    /// `fib saddr type`: what the source is to this host.
-    SourceKind(FibKind),
-}
-
-/// Which addresses a rule means.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Addresses {
-    /// One prefix (a host is /32 or /128).
-    Prefix(IpNetwork),
-    /// The members of a named set of this table.
-    Set(String),
-}
-
-/// An interface name, or the beginning of one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DeviceName {
-    /// Exactly this interface.
-    Is(IfName),
-    /// Every interface whose name begins so (`veth*`).
-    BeginsWith(IfName),
-}
-
-/// Some bits of the packet's mark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
-    /// The bits in question.
-    pub mask: u32,
-    /// What they are, or become.
-    pub value: u32,
-}
-
-/// Connection tracking states as nftables' bit set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CtStates(u32);
-
-/// What an address is to this host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FibKind {
-    /// One of the host's own addresses.
-    Local,
-    /// A broadcast address.
-    Broadcast,
-    /// A multicast group.
-    Multicast,
-    /// Somewhere else.
-    Unicast,
-}
-
-/// What becomes of a packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Verdict {
-    /// Let it go on.
-    Accept,
-    /// Discard it silently.
-    Drop,
-    /// Go back to the chain that jumped here.
-    Return,
-    /// Go through another chain, then come back.
-    Jump(String),
-    /// Go through another chain and do not come back.
-    Goto(String),
-    /// Give it the address of the interface it leaves by; nat chains at postrouting only.
-    Masquerade {
-        /// Choose source ports at random (`fully-random`), which avoids races between CPUs.
-        random_fully: bool,
-    },
-    /// Discard it and tell the sender.
-    Reject(Reject),
-}
-
-/// How the sender of a rejected packet is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Reject {
-    /// ICMP or ICMPv6 "port unreachable", by the packet's family.
-    PortUnreachable,
-    /// ICMP or ICMPv6 "administratively prohibited", by the packet's family.
-    AdminProhibited,
-    /// A TCP reset; put a [`Match::Protocol`] of 6 before it.
-    TcpReset,
-}
-
 // === impl Table ===
 
 impl Table {
-    /// An empty table.
+    /// An empty table of family `inet`.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
+        Self::of(TableFamily::Inet, name)
+    }
+
+    /// An empty table.
+    #[must_use]
+    pub fn of(family: TableFamily, name: impl Into<String>) -> Self {
         Self {
+            family,
             name: name.into(),
             sets: BTreeMap::new(),
             chains: BTreeMap::new(),
@@ -317,62 +200,5 @@ impl Chain {
             base: Some(base),
             rules,
         }
-    }
-}
-
-// === impl Rule ===
-
-impl Rule {
-    /// A rule without counter, mark or comment.
-    #[must_use]
-    pub const fn new(matches: Vec<Match>, verdict: Verdict) -> Self {
-        Self {
-            matches,
-            counter: false,
-            set_mark: None,
-            verdict: Some(verdict),
-            comment: None,
-        }
-    }
-
-    /// The same rule, counting.
-    #[must_use]
-    pub fn counted(mut self) -> Self {
-        self.counter = true;
-        self
-    }
-
-    /// The same rule with a comment.
-    #[must_use]
-    pub fn comment(mut self, text: impl Into<String>) -> Self {
-        self.comment = Some(text.into());
-        self
-    }
-}
-
-// === impl CtStates ===
-
-impl CtStates {
-    /// Belongs to no connection and cannot.
-    pub const INVALID: Self = Self(1);
-    /// Both directions have been seen.
-    pub const ESTABLISHED: Self = Self(2);
-    /// Belongs to a connection that another one announced.
-    pub const RELATED: Self = Self(4);
-    /// Begins a connection.
-    pub const NEW: Self = Self(8);
-    /// Exempt from tracking.
-    pub const UNTRACKED: Self = Self(64);
-
-    /// These states and `other`'s.
-    #[must_use]
-    pub const fn or(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// nftables' bits.
-    #[must_use]
-    pub const fn bits(self) -> u32 {
-        self.0
     }
 }

@@ -8,7 +8,7 @@ use crate::link::Link;
 use crate::mac::MacAddr;
 use crate::names::IfName;
 use crate::neighbour::Neighbour;
-use crate::nft::SharedRules;
+use crate::nft::{ChainRef, Owner, SharedRules};
 use crate::numbers::Mtu;
 use crate::route::Route;
 
@@ -106,17 +106,11 @@ pub enum Op {
     DeleteRoute(Route),
     /// Adds a permanent neighbour, or changes it.
     EnsureNeighbour(Neighbour),
-    /// Adds an owner's rules to a shared nftables table.
+    /// Adds an owner's rules to shared nftables tables, in one transaction.
     AddRules(SharedRules),
-    /// Removes an owner's rules from a shared nftables table; absent ones are no error.
-    DeleteRules {
-        /// The table of family `inet`.
-        table: String,
-        /// The chain.
-        chain: String,
-        /// The rules' comment.
-        comment: String,
-    },
+    /// Removes an owner's rules from chains of shared nftables tables, in one transaction; absent
+    /// ones are no error.
+    DeleteRules(Vec<ChainRef>, Owner),
     /// Writes a sysctl, its name with slashes and without `/proc/sys/`; a missing one is an error
     /// only if `required`.
     WriteSysctl {
@@ -175,6 +169,7 @@ pub fn undo(step: &Step) -> Option<Step> {
         }
         Op::AddAddress(link, address) => Op::DeleteAddress(link.clone(), address.ip),
         Op::AddRoute(route) => Op::DeleteRoute(route.clone()),
+        Op::AddRules(rules) => Op::DeleteRules(rules.chains(), rules.owner.clone()),
         _ => return None,
     };
     Some(Step { place, op })

@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hostnet::Nftables;
 use ipnetwork::IpNetwork;
-use netstate::nft::{Addresses, Base, Chain, Hook, Match, Rule, SharedRules, Table, Verdict};
+use netstate::nft::{
+    Addresses, Base, Chain, ChainRef, Hook, Match, Owner, Rule, SharedRules, Table, Verdict,
+};
 use netstate::route::{host, masked};
 use netstate::{Op, Step};
 use protocol::{Attachment, Error, IpConfig, Request};
@@ -35,12 +37,12 @@ pub fn step(network: &str, attachment: &Attachment, ips: &[IpConfig]) -> Step {
             },
         )
     });
-    Step::host(Op::AddRules(SharedRules {
-        frame: frame(),
-        chain: CHAIN.to_owned(),
-        comment: comment(network, attachment),
-        rules: rules.collect(),
-    }))
+    Step::host(Op::AddRules(SharedRules::in_chain(
+        frame(),
+        CHAIN,
+        comment(network, attachment),
+        rules.collect(),
+    )))
 }
 
 /// Removes the attachment's rules, where the configuration `asked` for them; absent ones are no
@@ -88,9 +90,14 @@ pub fn check(request: &Request<'_>, asked: bool, count: usize) -> Result<(), Err
     }
     let comment = comment(&request.network, &request.attachment());
     let found = Nftables::open()
-        .and_then(|mut nftables| nftables.rule_comments(TABLE, CHAIN))
+        .and_then(|mut nftables| nftables.rule_owners(&chain()))
         .map_err(|error| pod::kernel(&error))?;
-    if found.iter().filter(|found| **found == comment).count() < count {
+    if found
+        .iter()
+        .filter(|found| found.comment == comment)
+        .count()
+        < count
+    {
         return Err(Error::other(format!(
             "masquerading of {} is gone",
             request.container_id
@@ -100,8 +107,13 @@ pub fn check(request: &Request<'_>, asked: bool, count: usize) -> Result<(), Err
 }
 
 fn delete(is_stale: &dyn Fn(&str) -> bool) -> Result<(), Error> {
-    let deleted = Nftables::open().and_then(|mut n| n.delete_rules(TABLE, CHAIN, is_stale));
+    let is_stale = |owner: &Owner| is_stale(&owner.comment);
+    let deleted = Nftables::open().and_then(|mut n| n.delete_rules(&[chain()], &is_stale));
     deleted.map(drop).map_err(|error| pod::kernel(&error))
+}
+
+fn chain() -> ChainRef {
+    ChainRef::inet(TABLE, CHAIN)
 }
 
 fn frame() -> Table {

@@ -7,6 +7,7 @@
 
 mod node;
 
+use netstate::nft::ChainRef;
 use node::setup::{outside, seen};
 use node::{Node, node};
 use pretty_assertions::assert_eq;
@@ -41,9 +42,9 @@ fn only_what_leaves_the_subnet_gets_the_nodes_address() {
             node.attachment(plugin, "DEL", &config, &a).ok();
             let comments = || {
                 let mut nftables = hostnet::Nftables::open().unwrap();
-                nftables
-                    .rule_comments("cni_plugins_masquerade", "masq_checks")
-                    .unwrap()
+                let chain = ChainRef::inet("cni_plugins_masquerade", "masq_checks");
+                let owners = nftables.rule_owners(&chain).unwrap().into_iter();
+                owners.map(|owner| owner.comment).collect::<Vec<_>>()
             };
             assert_eq!(
                 comments().len(),

@@ -110,7 +110,7 @@ fn intervals(ranges: Vec<(u128, u128)>, family: Family) -> Vec<Element> {
 }
 
 fn list(table: &Table, name: &str, family: Family, id: u32, elements: &[Element]) -> Message {
-    let mut message = message(nf::NEWSETELEM, NLM_F_CREATE);
+    let mut message = message(table.family, nf::NEWSETELEM, NLM_F_CREATE);
     message
         .text(nf::ELEM_LIST_TABLE, &table.name)
         .text(nf::ELEM_LIST_SET, name);

@@ -1,6 +1,8 @@
 //! A table as the messages that make it.
 
-use netstate::nft::{Base, Chain, ChainKind, Family, Hook, Policy, Rule, Set, Table};
+use netstate::nft::{
+    Base, Chain, ChainKind, Family, Hook, Owner, Policy, Rule, Set, SharedRule, Table,
+};
 
 use crate::error::{Error, Result};
 use crate::nft::{element, expression, message, named};
@@ -11,11 +13,13 @@ use crate::wire::nf;
 const NAME_MAX: usize = 255;
 /// Longest rule comment in bytes; `nft` shows no longer one.
 const COMMENT_MAX: usize = 128;
+/// Longest tag in bytes: with the longest comment it fits the kernel's 256 bytes of user data.
+const TAG_MAX: usize = 100;
 
 /// Adds the table, its chains, sets, elements and rules, in an order without forward references.
 pub(crate) fn table(table: &Table) -> Result<Vec<Message>> {
     check_name("table", &table.name)?;
-    let mut messages = vec![named(nf::NEWTABLE, &table.name).flag(NLM_F_CREATE)];
+    let mut messages = vec![named(table.family, nf::NEWTABLE, &table.name).flag(NLM_F_CREATE)];
     for (name, chain) in &table.chains {
         check_name("chain", name)?;
         messages.push(chain_message(table, name, chain));
@@ -34,7 +38,7 @@ pub(crate) fn table(table: &Table) -> Result<Vec<Message>> {
 }
 
 pub(crate) fn chain_message(table: &Table, name: &str, chain: &Chain) -> Message {
-    let mut message = message(nf::NEWCHAIN, NLM_F_CREATE);
+    let mut message = message(table.family, nf::NEWCHAIN, NLM_F_CREATE);
     message
         .text(nf::CHAIN_TABLE, &table.name)
         .text(nf::CHAIN_NAME, name);
@@ -56,7 +60,7 @@ pub(crate) fn chain_message(table: &Table, name: &str, chain: &Chain) -> Message
 }
 
 fn set_message(table: &Table, name: &str, set: &Set, id: u32) -> Message {
-    let mut message = message(nf::NEWSET, NLM_F_CREATE);
+    let mut message = message(table.family, nf::NEWSET, NLM_F_CREATE);
     let (key_type, length) = match set.family {
         Family::V4 => (nf::TYPE_IPADDR, 4),
         Family::V6 => (nf::TYPE_IP6ADDR, 16),
@@ -75,8 +79,27 @@ fn set_message(table: &Table, name: &str, set: &Set, id: u32) -> Message {
     message
 }
 
+/// The message that adds `rule` behind the others of `chain`.
 pub(crate) fn rule_message(table: &Table, chain: &str, rule: &Rule) -> Result<Message> {
-    let mut message = message(nf::NEWRULE, NLM_F_CREATE | NLM_F_APPEND);
+    let userdata = match &rule.comment {
+        Some(comment) => userdata(&Owner::commented(comment))?,
+        None => Vec::new(),
+    };
+    unplaced_rule(table, chain, rule, &userdata).map(|message| message.flag(NLM_F_APPEND))
+}
+
+/// The message that adds a rule of `owner` where it belongs.
+pub(crate) fn owned_rule(table: &Table, owned: &SharedRule, owner: &Owner) -> Result<Message> {
+    let message = unplaced_rule(table, &owned.chain, &owned.rule, &userdata(owner)?)?;
+    Ok(if owned.first {
+        message
+    } else {
+        message.flag(NLM_F_APPEND)
+    })
+}
+
+fn unplaced_rule(table: &Table, chain: &str, rule: &Rule, userdata: &[u8]) -> Result<Message> {
+    let mut message = message(table.family, nf::NEWRULE, NLM_F_CREATE);
     message
         .text(nf::RULE_TABLE, &table.name)
         .text(nf::RULE_CHAIN, chain);
@@ -86,22 +109,37 @@ pub(crate) fn rule_message(table: &Table, chain: &str, rule: &Rule) -> Result<Me
             list.nest(nf::LIST_ELEM, |element| expression.write(element));
         }
     });
-    if let Some(comment) = &rule.comment {
-        message.attr(nf::RULE_USERDATA, &comment_data(comment)?);
+    if !userdata.is_empty() {
+        message.attr(nf::RULE_USERDATA, userdata);
     }
     Ok(message)
 }
 
-fn comment_data(comment: &str) -> Result<Vec<u8>> {
-    let length = comment.len() + 1;
+/// Kind and length, one byte each, then the value; comments end with a zero.
+fn userdata(owner: &Owner) -> Result<Vec<u8>> {
+    let refuse = |text: &str, max| {
+        let reason = format!("is longer than {max} bytes or holds a zero byte");
+        Err(Error::invalid("encode rule comment", text, reason))
+    };
+    let Owner { comment, tag } = owner;
     if comment.len() > COMMENT_MAX || comment.contains('\0') {
-        let reason = format!("is longer than {COMMENT_MAX} bytes or holds a zero byte");
-        return Err(Error::invalid("encode rule comment", comment, reason));
+        return refuse(comment, COMMENT_MAX);
     }
-    let mut data = vec![nf::UDATA_COMMENT, u8::try_from(length).unwrap_or(u8::MAX)];
+    let mut data = vec![nf::UDATA_COMMENT, length(comment.len() + 1)];
     data.extend_from_slice(comment.as_bytes());
     data.push(0);
+    if let Some(tag) = tag {
+        if tag.len() > TAG_MAX || tag.contains('\0') {
+            return refuse(tag, TAG_MAX);
+        }
+        data.extend_from_slice(&[nf::UDATA_TAG, length(tag.len())]);
+        data.extend_from_slice(tag.as_bytes());
+    }
     Ok(data)
+}
+
+fn length(bytes: usize) -> u8 {
+    u8::try_from(bytes).unwrap_or(u8::MAX)
 }
 
 pub(crate) fn check_name(what: &'static str, name: &str) -> Result<()> {

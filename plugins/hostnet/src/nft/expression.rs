@@ -1,18 +1,20 @@
 //! A rule as the expressions of nftables' little machine: load into register 1, compare, act.
 
+mod machine;
+
 use std::net::IpAddr;
 
 use netstate::nft::{
-    Addresses, DeviceName, Family, FibKind, Mark, Match, Reject, Rule, Table, Verdict,
+    Addresses, DeviceName, Family, FibKind, Mark, Match, Reject, Rule, Table, TableFamily, Verdict,
 };
 
 use crate::error::{Error, Result};
-use crate::wire::message::Message;
-use crate::wire::nf::{self, REG_1, REG_VERDICT};
+use crate::wire::nf::{self, REG_1, REG_2};
 
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
 
+const META_PROTOCOL: u32 = 1;
 const META_MARK: u32 = 3;
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
@@ -23,11 +25,11 @@ const CT_STATUS: u32 = 2;
 const CT_STATUS_DNAT: u32 = 1 << 5;
 const BASE_NETWORK: u32 = 1;
 const BASE_TRANSPORT: u32 = 2;
-const FIB_ADDRESS_TYPE: u32 = 3;
 const FIB_SOURCE: u32 = 1;
 const FIB_DESTINATION: u32 = 2;
-const LOOKUP_INVERTED: u32 = 1;
 const RANDOM_FULLY: u32 = 1 << 4;
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
 const REJECT_TCP_RESET: u32 = 1;
 const REJECT_ICMPX: u32 = 2;
 const ICMPX_PORT_UNREACHABLE: u8 = 1;
@@ -39,24 +41,9 @@ const GOTO: i32 = -4;
 const RETURN: i32 = -5;
 const IFNAMSIZ: usize = 16;
 
-/// One expression of a rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Expression {
-    Meta { key: u32 },
-    SetMeta { key: u32 },
-    Payload { base: u32, offset: u32, length: u32 },
-    Bitwise { mask: Vec<u8>, xor: Vec<u8> },
-    Compare { op: u32, data: Vec<u8> },
-    Lookup { set: String, inverted: bool },
-    Conntrack { key: u32 },
-    Fib { flags: u32 },
-    Counter,
-    Verdict { code: i32, chain: Option<String> },
-    Masquerade { flags: u32 },
-    Reject { kind: u32, code: u8 },
-}
+use machine::Expression::{Bitwise, Compare, Conntrack, Fib, Load, Lookup, Meta, Payload, SetMeta};
 
-use Expression::{Bitwise, Compare, Conntrack, Fib, Lookup, Meta, Payload, SetMeta};
+pub(crate) use machine::Expression;
 
 /// The expressions of `rule`, whose sets are looked up in `table`.
 pub(crate) fn of(table: &Table, rule: &Rule) -> Result<Vec<Expression>> {
@@ -76,9 +63,22 @@ pub(crate) fn of(table: &Table, rule: &Rule) -> Result<Vec<Expression>> {
         list.push(SetMeta { key: META_MARK });
     }
     if let Some(verdict) = &rule.verdict {
-        list.push(verdict_of(verdict));
+        verdict_of(verdict, &mut list);
     }
     Ok(list)
+}
+
+fn load_target(address: IpAddr, port: Option<u16>, list: &mut Vec<Expression>) {
+    list.push(Load {
+        register: REG_1,
+        data: octets(address),
+    });
+    if let Some(port) = port {
+        list.push(Load {
+            register: REG_2,
+            data: port.to_be_bytes().to_vec(),
+        });
+    }
 }
 
 fn condition_of(table: &Table, condition: &Match, list: &mut Vec<Expression>) -> Result<()> {
@@ -155,17 +155,13 @@ fn addresses(
             }
         },
     };
-    let (protocol, offset, length) = match (family, source) {
-        (Family::V4, true) => (nf::NFPROTO_IPV4, 12, 4),
-        (Family::V4, false) => (nf::NFPROTO_IPV4, 16, 4),
-        (Family::V6, true) => (nf::NFPROTO_IPV6, 8, 16),
-        (Family::V6, false) => (nf::NFPROTO_IPV6, 24, 16),
+    of_family(table, family, list)?;
+    let (offset, length) = match (family, source) {
+        (Family::V4, true) => (12, 4),
+        (Family::V4, false) => (16, 4),
+        (Family::V6, true) => (8, 16),
+        (Family::V6, false) => (24, 16),
     };
-    list.push(Meta { key: META_NFPROTO });
-    list.push(Compare {
-        op: EQUAL,
-        data: vec![protocol],
-    });
     list.push(Payload {
         base: BASE_NETWORK,
         offset,
@@ -188,6 +184,24 @@ fn addresses(
             });
         }
     }
+    Ok(())
+}
+
+/// What a packet must be for its addresses to be of `family`, where the table sees others too.
+fn of_family(table: &Table, family: Family, list: &mut Vec<Expression>) -> Result<()> {
+    let (key, data) = match (table.family, family) {
+        (TableFamily::Ip, Family::V4) | (TableFamily::Ip6, Family::V6) => return Ok(()),
+        (TableFamily::Inet, Family::V4) => (META_NFPROTO, vec![nf::NFPROTO_IPV4]),
+        (TableFamily::Inet, Family::V6) => (META_NFPROTO, vec![nf::NFPROTO_IPV6]),
+        (TableFamily::Bridge, Family::V4) => (META_PROTOCOL, ETHERTYPE_IPV4.to_be_bytes().to_vec()),
+        (TableFamily::Bridge, Family::V6) => (META_PROTOCOL, ETHERTYPE_IPV6.to_be_bytes().to_vec()),
+        (TableFamily::Ip, Family::V6) | (TableFamily::Ip6, Family::V4) => {
+            let reason = "matches addresses of the other family";
+            return Err(Error::invalid("encode rule of table", &table.name, reason));
+        }
+    };
+    list.push(Meta { key });
+    list.push(Compare { op: EQUAL, data });
     Ok(())
 }
 
@@ -216,9 +230,9 @@ fn any_bit(key: u32, bits: u32, list: &mut Vec<Expression>) {
     });
 }
 
-fn verdict_of(verdict: &Verdict) -> Expression {
+fn verdict_of(verdict: &Verdict, list: &mut Vec<Expression>) {
     let plain = |code| Expression::Verdict { code, chain: None };
-    match verdict {
+    let last = match verdict {
         Verdict::Accept => plain(ACCEPT),
         Verdict::Drop => plain(DROP),
         Verdict::Return => plain(RETURN),
@@ -245,106 +259,19 @@ fn verdict_of(verdict: &Verdict) -> Expression {
             kind: REJECT_TCP_RESET,
             code: 0,
         },
-    }
-}
-
-// === impl Expression ===
-
-impl Expression {
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Meta { .. } | Self::SetMeta { .. } => "meta",
-            Self::Payload { .. } => "payload",
-            Self::Bitwise { .. } => "bitwise",
-            Self::Compare { .. } => "cmp",
-            Self::Lookup { .. } => "lookup",
-            Self::Conntrack { .. } => "ct",
-            Self::Fib { .. } => "fib",
-            Self::Counter => "counter",
-            Self::Verdict { .. } => "immediate",
-            Self::Masquerade { .. } => "masq",
-            Self::Reject { .. } => "reject",
-        }
-    }
-
-    /// Writes name and data (`enum nft_*_attributes`).
-    pub(crate) fn write(&self, element: &mut Message) {
-        element.text(nf::EXPR_NAME, self.name());
-        element.nest(nf::EXPR_DATA, |data| self.write_data(data));
-    }
-
-    fn write_data(&self, data: &mut Message) {
-        match self {
-            Self::Meta { key } => {
-                data.be32(1, REG_1).be32(2, *key);
-            }
-            Self::SetMeta { key } => {
-                data.be32(2, *key).be32(3, REG_1);
-            }
-            Self::Payload {
-                base,
-                offset,
-                length,
-            } => {
-                data.be32(1, REG_1)
-                    .be32(2, *base)
-                    .be32(3, *offset)
-                    .be32(4, *length);
-            }
-            Self::Bitwise { mask, xor } => {
-                let length = u32::try_from(mask.len()).unwrap_or(0);
-                data.be32(1, REG_1).be32(2, REG_1).be32(3, length);
-                data.nest(4, |value| {
-                    value.attr(nf::DATA_VALUE, mask);
-                });
-                data.nest(5, |value| {
-                    value.attr(nf::DATA_VALUE, xor);
-                });
-            }
-            Self::Compare { op, data: bytes } => {
-                data.be32(1, REG_1).be32(2, *op);
-                data.nest(3, |value| {
-                    value.attr(nf::DATA_VALUE, bytes);
-                });
-            }
-            Self::Lookup { set, inverted } => {
-                data.text(1, set).be32(2, REG_1);
-                if *inverted {
-                    data.be32(5, LOOKUP_INVERTED);
-                }
-            }
-            Self::Conntrack { key } => {
-                data.be32(1, REG_1).be32(2, *key);
-            }
-            Self::Fib { flags } => {
-                data.be32(1, REG_1)
-                    .be32(2, FIB_ADDRESS_TYPE)
-                    .be32(3, *flags);
-            }
-            Self::Counter => {
-                data.attr(1, &[0; 8]).attr(2, &[0; 8]);
-            }
-            Self::Verdict { code, chain } => {
-                data.be32(1, REG_VERDICT);
-                data.nest(2, |value| {
-                    value.nest(nf::DATA_VERDICT, |verdict| {
-                        verdict.be32(nf::VERDICT_CODE, code.cast_unsigned());
-                        if let Some(chain) = chain {
-                            verdict.text(nf::VERDICT_CHAIN, chain);
-                        }
-                    });
-                });
-            }
-            Self::Masquerade { flags } => {
-                if *flags != 0 {
-                    data.be32(1, *flags);
-                }
-            }
-            Self::Reject { kind, code } => {
-                data.be32(1, *kind).attr(2, &[*code]);
+        Verdict::Dnat { address, port } => {
+            load_target(*address, *port, list);
+            Expression::Dnat {
+                family: if address.is_ipv4() {
+                    nf::NFPROTO_IPV4
+                } else {
+                    nf::NFPROTO_IPV6
+                },
+                port: port.is_some(),
             }
         }
-    }
+    };
+    list.push(last);
 }
 
 fn octets(ip: IpAddr) -> Vec<u8> {

@@ -2,6 +2,8 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
+use netstate::nft::TableFamily;
+
 use crate::error::Result;
 use crate::nft::message;
 use crate::socket::Wire;
@@ -79,7 +81,7 @@ fn expressions(list: &[u8], text: &mut Vec<u8>) {
 }
 
 fn elements(wire: &mut Wire, table: &str, set: &str) -> Result<Vec<Vec<u8>>> {
-    let mut request = message(nf::GETSETELEM, 0);
+    let mut request = message(TableFamily::Inet, nf::GETSETELEM, 0);
     request
         .text(nf::ELEM_LIST_TABLE, table)
         .text(nf::ELEM_LIST_SET, set);
@@ -98,7 +100,7 @@ fn elements(wire: &mut Wire, table: &str, set: &str) -> Result<Vec<Vec<u8>>> {
 }
 
 fn dump(wire: &mut Wire, kind: u16, table: u16, name: &str) -> Result<Vec<Reply>> {
-    let mut request = message(kind, 0);
+    let mut request = message(TableFamily::Inet, kind, 0);
     request.text(table, name);
     let found = wire.dump(&request, ("list nftables table", &name))?;
     let of_table = |reply: &Reply| {

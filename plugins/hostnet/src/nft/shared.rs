@@ -1,139 +1,214 @@
-//! Rules of one owner in a table that many owners share.
+//! Rules of many owners in tables that they share.
 
-use netstate::nft::SharedRules;
+use std::collections::BTreeMap;
+
+use netstate::nft::{ChainRef, Owner, SharedRules, SharedTable, TableFamily};
 
 use crate::error::Result;
 use crate::nft::{Nftables, encode, message, named};
-use crate::wire::message::{Message, NLM_F_CREATE, find, read_text};
+use crate::wire::message::{Message, NLM_F_CREATE, Reply, attrs, read_text};
 use crate::wire::nf;
 
 /// Length of `struct nfgenmsg`.
 const NFGEN: usize = 4;
 
+/// A rule in the kernel that has an owner.
+#[derive(Debug, Clone)]
+pub(crate) struct Owned {
+    pub(crate) chain: ChainRef,
+    pub(crate) handle: [u8; 8],
+    pub(crate) owner: Owner,
+}
+
 // === impl Nftables: shared tables ===
 
 impl Nftables {
-    /// Makes the frame if need be and adds the owner's rules, in one transaction.
+    /// Makes the frames if need be and adds the owner's rules, in one transaction. Rules that the
+    /// owner has already stay.
     ///
     /// # Errors
     /// When a name does not fit or the kernel refuses. Nothing has changed then.
     pub fn add_rules(&mut self, shared: &SharedRules) -> Result<()> {
-        let frame = &shared.frame;
-        encode::check_name("table", &frame.name)?;
-        let mut messages = vec![named(nf::NEWTABLE, &frame.name).flag(NLM_F_CREATE)];
-        for (name, chain) in &frame.chains {
-            encode::check_name("chain", name)?;
-            messages.push(encode::chain_message(frame, name, chain));
-        }
-        for (name, chain) in frame
-            .chains
-            .iter()
-            .filter(|(_, chain)| chain.base.is_some())
-        {
-            messages.push(rules_of(nf::DELRULE, &frame.name, name));
-            for rule in &chain.rules {
-                messages.push(encode::rule_message(frame, name, rule)?);
-            }
-        }
-        for rule in &shared.rules {
-            let rule = rule.clone().comment(shared.comment.clone());
-            messages.push(encode::rule_message(frame, &shared.chain, &rule)?);
-        }
-        self.batch(messages, ("add nftables rules to", &frame.name))
+        self.replace_rules(shared, &[], &|_| false).map(drop)
     }
 
-    /// Removes the rules of `chain` whose comment `is_stale` says so; returns how many. A table or
-    /// chain that is not there has none.
+    /// Makes the frames if need be, removes the rules in `chains` whose owner `is_stale` says so,
+    /// and adds the owner's rules, in one transaction; returns how many were removed.
+    ///
+    /// # Errors
+    /// When a name does not fit or the kernel refuses. Nothing has changed then.
+    pub fn replace_rules(
+        &mut self,
+        shared: &SharedRules,
+        chains: &[ChainRef],
+        is_stale: &dyn Fn(&Owner) -> bool,
+    ) -> Result<usize> {
+        let mut adding = Vec::new();
+        for table in &shared.tables {
+            frame(table, &mut adding)?;
+            for rule in &table.rules {
+                adding.push(encode::owned_rule(&table.frame, rule, &shared.owner)?);
+            }
+        }
+        self.change(&adding, chains, is_stale)
+    }
+
+    /// Removes the rules in `chains` whose owner `is_stale` says so, in one transaction; returns
+    /// how many. A table or chain that is not there has none.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn delete_rules(
         &mut self,
-        table: &str,
-        chain: &str,
-        is_stale: &dyn Fn(&str) -> bool,
+        chains: &[ChainRef],
+        is_stale: &dyn Fn(&Owner) -> bool,
     ) -> Result<usize> {
-        let delete = |handle: &[u8; 8]| {
-            let mut message = rules_of(nf::DELRULE, table, chain);
-            message.attr(nf::RULE_HANDLE, handle);
-            message
-        };
+        self.change(&[], chains, is_stale)
+    }
+
+    /// The owners of the rules of a chain, in the rules' order. A chain that is not there has none.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub fn rule_owners(&mut self, chain: &ChainRef) -> Result<Vec<Owner>> {
+        let rules = self.owned_rules(std::slice::from_ref(chain))?;
+        Ok(rules.into_iter().map(|rule| rule.owner).collect())
+    }
+
+    /// One transaction of `adding` and of the deletion of what is stale. Handles are those of the
+    /// rules before it, so its own additions are never hit.
+    fn change(
+        &mut self,
+        adding: &[Message],
+        chains: &[ChainRef],
+        is_stale: &dyn Fn(&Owner) -> bool,
+    ) -> Result<usize> {
+        let shown = chains.first().map_or("shared", |chain| &*chain.table);
         loop {
-            let handles = self.stale_handles(table, chain, is_stale)?;
-            if handles.is_empty() {
+            let rules = self.owned_rules(chains)?;
+            let stale: Vec<Message> = rules
+                .iter()
+                .filter(|rule| is_stale(&rule.owner))
+                .map(delete)
+                .collect();
+            let count = stale.len();
+            if count == 0 && adding.is_empty() {
                 return Ok(0);
             }
-            let messages = handles.iter().map(delete).collect();
-            match self.batch(messages, ("delete nftables rules from", &table)) {
-                // Somebody else removed one since, so that none was removed here: what is left?
-                Err(error) if error.is_not_found() => {}
-                other => return other.map(|()| handles.len()),
+            let mut messages = stale;
+            messages.extend(adding.iter().cloned());
+            match self.batch(messages, ("change nftables rules of", &shown)) {
+                // Somebody else removed one since, so that nothing was done here: what is left?
+                Err(error) if error.is_not_found() && count > 0 => {}
+                other => return other.map(|()| count),
             }
         }
     }
 
-    /// The comments of the rules of `chain`, in order. A chain that is not there has none.
-    ///
-    /// # Errors
-    /// When the kernel refuses to tell.
-    pub fn rule_comments(&mut self, table: &str, chain: &str) -> Result<Vec<String>> {
-        let rules = self.commented_rules(table, chain)?;
-        Ok(rules.into_iter().map(|(_, comment)| comment).collect())
-    }
-
-    fn stale_handles(
-        &mut self,
-        table: &str,
-        chain: &str,
-        is_stale: &dyn Fn(&str) -> bool,
-    ) -> Result<Vec<[u8; 8]>> {
-        let rules = self.commented_rules(table, chain)?;
-        let stale = rules.into_iter().filter(|(_, comment)| is_stale(comment));
-        Ok(stale.map(|(handle, _)| handle).collect())
-    }
-
-    /// Handle and comment of every rule that has a comment.
-    fn commented_rules(&mut self, table: &str, chain: &str) -> Result<Vec<([u8; 8], String)>> {
-        let request = rules_of(nf::GETRULE, table, chain);
-        let found = match self.wire.dump(&request, ("list nftables rules of", &table)) {
-            Err(error) if error.is_not_found() => return Ok(Vec::new()),
-            other => other?,
-        };
+    /// Every rule of `chains` that has an owner, in the chains' order. Each table is asked once.
+    pub(crate) fn owned_rules(&mut self, chains: &[ChainRef]) -> Result<Vec<Owned>> {
+        let mut tables: BTreeMap<(TableFamily, &str), Vec<&str>> = BTreeMap::new();
+        for ChainRef {
+            family,
+            table,
+            chain,
+        } in chains
+        {
+            tables.entry((*family, table)).or_default().push(chain);
+        }
         let mut rules = Vec::new();
-        for reply in &found {
-            let attributes = reply.body.get(NFGEN..).unwrap_or_default();
-            let text = |kind| find(attributes, kind).map(read_text).unwrap_or_default();
-            if text(nf::RULE_TABLE) != table || text(nf::RULE_CHAIN) != chain {
-                continue;
+        for ((family, table), chains) in tables {
+            let mut request = message(family, nf::GETRULE, 0);
+            request.text(nf::RULE_TABLE, table);
+            if let [chain] = chains[..] {
+                request.text(nf::RULE_CHAIN, chain);
             }
-            let handle = find(attributes, nf::RULE_HANDLE).and_then(|h| h.try_into().ok());
-            let comment = find(attributes, nf::RULE_USERDATA).and_then(comment_of);
-            if let (Some(handle), Some(comment)) = (handle, comment) {
-                rules.push((handle, comment));
-            }
+            let about = "list nftables rules of";
+            let found = match self.wire.dump(&request, (about, &table)) {
+                Err(error) if error.is_not_found() => continue,
+                other => other?,
+            };
+            let owned = found.iter().filter_map(|reply| owned(reply, family));
+            rules.extend(owned.filter(|rule| {
+                rule.chain.table == table && chains.contains(&rule.chain.chain.as_str())
+            }));
         }
         Ok(rules)
     }
 }
 
-fn rules_of(kind: u16, table: &str, chain: &str) -> Message {
-    let mut message = message(kind, 0);
+/// The messages that make the frame of `table`.
+fn frame(table: &SharedTable, messages: &mut Vec<Message>) -> Result<()> {
+    let frame = &table.frame;
+    encode::check_name("table", &frame.name)?;
+    messages.push(named(frame.family, nf::NEWTABLE, &frame.name).flag(NLM_F_CREATE));
+    for (name, chain) in &frame.chains {
+        encode::check_name("chain", name)?;
+        messages.push(encode::chain_message(frame, name, chain));
+    }
+    let exact = frame
+        .chains
+        .iter()
+        .filter(|(_, chain)| !chain.rules.is_empty());
+    for (name, chain) in exact {
+        let mut flush = message(frame.family, nf::DELRULE, 0);
+        flush
+            .text(nf::RULE_TABLE, &frame.name)
+            .text(nf::RULE_CHAIN, name);
+        messages.push(flush);
+        for rule in &chain.rules {
+            messages.push(encode::rule_message(frame, name, rule)?);
+        }
+    }
+    Ok(())
+}
+
+fn delete(rule: &Owned) -> Message {
+    let mut message = message(rule.chain.family, nf::DELRULE, 0);
     message
-        .text(nf::RULE_TABLE, table)
-        .text(nf::RULE_CHAIN, chain);
+        .text(nf::RULE_TABLE, &rule.chain.table)
+        .text(nf::RULE_CHAIN, &rule.chain.chain)
+        .attr(nf::RULE_HANDLE, &rule.handle);
     message
 }
 
-/// The comment among a rule's user data: kind, length, value, one byte each for the first two.
-fn comment_of(mut data: &[u8]) -> Option<String> {
-    loop {
-        let [kind, length, rest @ ..] = data else {
-            return None;
-        };
+fn owned(reply: &Reply, family: TableFamily) -> Option<Owned> {
+    let attributes = reply.body.get(NFGEN..)?;
+    let (mut table, mut chain) = (String::new(), String::new());
+    let (mut handle, mut owner) = (None, None);
+    for (kind, value) in attrs(attributes) {
+        match kind {
+            nf::RULE_TABLE => table = read_text(value),
+            nf::RULE_CHAIN => chain = read_text(value),
+            nf::RULE_HANDLE => handle = value.try_into().ok(),
+            nf::RULE_USERDATA => owner = owner_of(value),
+            _ => {}
+        }
+    }
+    Some(Owned {
+        chain: ChainRef {
+            family,
+            table,
+            chain,
+        },
+        handle: handle?,
+        owner: owner?,
+    })
+}
+
+/// Comment and tag among a rule's user data: kind and length, one byte each, then the value. Without
+/// a comment there is no owner.
+fn owner_of(mut data: &[u8]) -> Option<Owner> {
+    let (mut comment, mut tag) = (None, None);
+    while let [kind, length, rest @ ..] = data {
         let value = rest.get(..usize::from(*length))?;
-        if *kind == nf::UDATA_COMMENT {
-            return Some(read_text(value));
+        match *kind {
+            nf::UDATA_COMMENT => comment = Some(read_text(value)),
+            nf::UDATA_TAG => tag = Some(read_text(value)),
+            _ => {}
         }
         data = &rest[usize::from(*length)..];
     }
+    let comment = comment?;
+    Some(Owner { comment, tag })
 }

@@ -5,6 +5,7 @@ pub(crate) const NFNL_MSG_BATCH_END: u16 = 17;
 pub(crate) const SUBSYSTEM: u16 = 10;
 pub(crate) const NFPROTO_INET: u8 = 1;
 pub(crate) const NFPROTO_IPV4: u8 = 2;
+pub(crate) const NFPROTO_BRIDGE: u8 = 7;
 pub(crate) const NFPROTO_IPV6: u8 = 10;
 
 pub(crate) const NEWTABLE: u16 = 0;
@@ -42,6 +43,8 @@ pub(crate) const RULE_EXPRESSIONS: u16 = 4;
 pub(crate) const RULE_POSITION: u16 = 6;
 pub(crate) const RULE_USERDATA: u16 = 7;
 pub(crate) const UDATA_COMMENT: u8 = 0;
+/// Ours: `nft` uses 0 and 1 (`enum nftnl_udata_rule_types`) and passes over the rest.
+pub(crate) const UDATA_TAG: u8 = 200;
 
 pub(crate) const SET_TABLE: u16 = 1;
 pub(crate) const SET_NAME: u16 = 2;
@@ -72,3 +75,5 @@ pub(crate) const EXPR_DATA: u16 = 2;
 pub(crate) const REG_VERDICT: u32 = 0;
 /// The first 16-byte register.
 pub(crate) const REG_1: u32 = 1;
+/// The second.
+pub(crate) const REG_2: u32 = 2;
