@@ -12,6 +12,7 @@ mod fdb;
 pub mod filters;
 pub mod iptables;
 pub mod links;
+pub mod lock;
 mod neighbours;
 pub mod netns;
 pub mod nft;

@@ -12,6 +12,7 @@ pub mod interface;
 pub mod ipam;
 pub mod loopback;
 pub mod masquerade;
+pub mod owner;
 pub mod pair;
 pub mod pod;
 pub mod ptp;
