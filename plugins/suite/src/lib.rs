@@ -6,11 +6,15 @@
 #![forbid(unsafe_code)]
 
 pub mod bridge;
+pub mod device;
 pub mod host_local;
 pub mod identity;
 pub mod interface;
 pub mod ipam;
 pub mod loopback;
+pub mod lower;
+pub mod mac;
+pub mod macvlan;
 pub mod masquerade;
 pub mod owner;
 pub mod pair;
@@ -30,6 +34,7 @@ pub static PLUGINS: &[&dyn Plugin] = &[
     &bridge::Bridge,
     &host_local::HostLocal,
     &loopback::Loopback,
+    &macvlan::Macvlan,
     &ptp::Ptp,
     &static_addresses::Static,
     &towline::Towline,
