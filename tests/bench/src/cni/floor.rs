@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hostnet::apply::{self, Places};
 use hostnet::{Netns, Nftables};
-use netstate::nft::{Addresses, Chain, Match, Rule, SharedRules, Table, Verdict};
+use netstate::nft::{Addresses, Chain, ChainRef, Match, Rule, SharedRules, Table, Verdict};
 use netstate::{Address, Link, LinkKind, Op, Route, Step, VethPeer};
 
 use crate::cni::node::{Host, Pod};
@@ -86,11 +86,11 @@ impl Floor {
     }
 
     pub(crate) fn del(&mut self) -> anyhow::Result<Duration> {
-        let name = "veth0".parse()?;
+        let (name, chain) = ("veth0".parse()?, ChainRef::inet(TABLE, CHAIN));
         let start = Instant::now();
         if matches!(self.kind, Kind::Masqueraded | Kind::Rule) {
             self.nftables
-                .delete_rules(TABLE, CHAIN, &|found| found == COMMENT)?;
+                .delete_rules(&[chain], &|owner| owner.comment == COMMENT)?;
         }
         if self.kind != Kind::Rule {
             self.places.host().delete_link(&name)?;
@@ -154,10 +154,6 @@ fn rules() -> anyhow::Result<SharedRules> {
     let mut frame = Table::new(TABLE);
     frame.chains.insert(CHAIN.to_owned(), Chain::default());
     let source = Match::Source(Addresses::Prefix("10.88.0.2/32".parse()?));
-    Ok(SharedRules {
-        frame,
-        chain: CHAIN.to_owned(),
-        comment: COMMENT.to_owned(),
-        rules: vec![Rule::new(vec![source], Verdict::Accept)],
-    })
+    let rule = Rule::new(vec![source], Verdict::Accept);
+    Ok(SharedRules::in_chain(frame, CHAIN, COMMENT, vec![rule]))
 }
