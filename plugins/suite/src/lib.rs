@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 pub mod bridge;
+pub mod delegate;
 pub mod device;
+pub mod flannel;
 pub mod host_local;
 pub mod identity;
 pub mod interface;
@@ -20,7 +22,9 @@ pub mod owner;
 pub mod pair;
 pub mod pod;
 pub mod ptp;
+pub mod saved;
 pub mod static_addresses;
+pub mod subnet;
 pub mod towline;
 
 use std::io;
@@ -32,6 +36,7 @@ use protocol::{Env, Plugin, Registry};
 /// Every plugin of this program.
 pub static PLUGINS: &[&dyn Plugin] = &[
     &bridge::Bridge,
+    &flannel::Flannel,
     &host_local::HostLocal,
     &loopback::Loopback,
     &macvlan::Macvlan,
