@@ -12,7 +12,7 @@ use crate::addrs::family;
 use crate::error::{Result, absent_is_fine};
 use crate::socket::Netlink;
 use crate::wire::message::{
-    Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Reply, attrs, find, read_ip, read_u32,
+    Message, NLM_F_CREATE, NLM_F_REPLACE, Reply, attrs, find, read_ip, read_u32,
 };
 use crate::wire::rt::{
     RT_TABLE_LOCAL, RT_TABLE_UNSPEC, RTA_DST, RTA_GATEWAY, RTA_METRICS, RTA_OIF, RTA_PREFSRC,
@@ -61,13 +61,14 @@ impl Netlink {
         Ok(routes)
     }
 
-    /// Adds a route.
+    /// Adds a route. One with its key but another next hop is no obstacle: over IPv4 the new one
+    /// goes before it, over IPv6 the two are used in turn.
     ///
     /// # Errors
-    /// When a route with its key is there, its device or gateway is not reachable, or the kernel
+    /// When this very route is there, its device or gateway is not reachable, or the kernel
     /// refuses.
     pub fn add_route(&mut self, route: &Route, protocol: u8) -> Result<()> {
-        self.new_route(route, protocol, NLM_F_CREATE | NLM_F_EXCL, "add route")
+        self.new_route(route, protocol, NLM_F_CREATE, "add route")
     }
 
     /// Adds a route, or makes the one with its key like it.

@@ -132,6 +132,24 @@ fn routes_are_read_back_as_they_were_written() {
 }
 
 #[test]
+fn a_destination_may_have_several_next_hops_but_each_only_once() {
+    fresh::netns(|| {
+        let mut netlink = wired();
+        for (dst, hops) in [
+            ("0.0.0.0/0", ["10.0.0.2", "10.0.0.3"]),
+            ("::/0", ["fd00::2", "fd00::3"]),
+        ] {
+            for hop in hops {
+                let route = Route::via_device(net(dst), name("a")).gateway(ip(hop));
+                netlink.add_route(&route, PROTOCOL_BOOT).unwrap();
+                let again = netlink.add_route(&route, PROTOCOL_BOOT).unwrap_err();
+                assert!(again.is_exists(), "{again}");
+            }
+        }
+    });
+}
+
+#[test]
 fn the_route_target_heals_drift_and_leaves_others_alone() {
     fresh::netns(|| {
         let mut netlink = wired();

@@ -10,7 +10,6 @@ use crate::names::IfName;
 use crate::neighbour::Neighbour;
 use crate::nft::{ChainRef, Owner, SharedRules};
 use crate::numbers::Mtu;
-use crate::qdisc::{Qdisc, QdiscAt};
 use crate::route::Route;
 
 /// In which network namespace a step is taken.
@@ -77,8 +76,6 @@ pub enum Op {
         /// Where it goes.
         to: LinkAt,
     },
-    /// Sets a link's alias, up to 255 bytes.
-    SetAlias(IfName, String),
     /// Sets a link's MTU.
     SetMtu(IfName, Mtu),
     /// Sets how many packets a link's queue holds.
@@ -101,7 +98,8 @@ pub enum Op {
     EnsureAddress(IfName, Address),
     /// Removes an address from a link; an absent one is no error.
     DeleteAddress(IfName, IpNetwork),
-    /// Adds a route.
+    /// Adds a route, beside those to the same destination by another next hop: a container may have
+    /// a default route on each of its interfaces.
     AddRoute(Route),
     /// Adds a route, or changes the one with the same key.
     EnsureRoute(Route),
@@ -109,14 +107,6 @@ pub enum Op {
     DeleteRoute(Route),
     /// Adds a permanent neighbour, or changes it.
     EnsureNeighbour(Neighbour),
-    /// Adds a queueing discipline to a link.
-    AddQdisc(IfName, Qdisc),
-    /// Removes a queueing discipline; an absent one is no error.
-    DeleteQdisc(IfName, QdiscAt),
-    /// Sends what comes in by the first link, and no filter before took, out by the second one.
-    AddRedirect(IfName, IfName),
-    /// Stops sending on what comes in by a link; that nothing is sent on is no error.
-    DeleteRedirect(IfName),
     /// Adds an owner's rules to shared nftables tables, in one transaction.
     AddRules(SharedRules),
     /// Removes an owner's rules from chains of shared nftables tables, in one transaction; absent
@@ -180,8 +170,6 @@ pub fn undo(step: &Step) -> Option<Step> {
         }
         Op::AddAddress(link, address) => Op::DeleteAddress(link.clone(), address.ip),
         Op::AddRoute(route) => Op::DeleteRoute(route.clone()),
-        Op::AddQdisc(link, qdisc) => Op::DeleteQdisc(link.clone(), qdisc.at()),
-        Op::AddRedirect(link, _) => Op::DeleteRedirect(link.clone()),
         Op::AddRules(rules) => Op::DeleteRules(rules.chains(), rules.owner.clone()),
         _ => return None,
     };

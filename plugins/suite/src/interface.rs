@@ -70,8 +70,8 @@ pub fn pod_addresses<'a>(
     })
 }
 
-/// The routes that IPAM asked for, through the first gateway of their family if they name none. A
-/// destination asked for twice is made once.
+/// The routes that IPAM asked for, through the first gateway of their family if they name none. One
+/// asked for twice is made once.
 ///
 /// # Errors
 /// Code 7 for a route without any gateway, or of another table's or scope's form.
@@ -95,7 +95,7 @@ pub fn pod_routes(pod: &IfName, addresses: &AddResult) -> Result<Vec<Step>, Erro
                 format!("ipam: route to {dst} has no gateway; give gw, or an address with one");
             return Err(Error::config(msg));
         }
-        if seen.insert(route.key) {
+        if seen.insert((route.key, route.gateway)) {
             steps.push(Step::pod(Op::AddRoute(route)));
         }
     }

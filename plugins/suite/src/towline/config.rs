@@ -23,6 +23,7 @@ struct Raw {
     mtu: u32,
     delegate: Map<String, Value>,
     ipam: Map<String, Value>,
+    runtime_config: Option<Value>,
 }
 
 impl Default for Raw {
@@ -35,6 +36,7 @@ impl Default for Raw {
             mtu: 0,
             delegate: Map::new(),
             ipam: Map::new(),
+            runtime_config: None,
         }
     }
 }
@@ -58,6 +60,8 @@ pub struct Config {
     pub delegate: Map<String, Value>,
     /// The IPAM plugin's configuration, as far as given.
     pub ipam: Map<String, Value>,
+    /// The runtime's arguments.
+    pub runtime_config: Option<Value>,
 }
 
 /// Reads the configuration.
@@ -104,5 +108,6 @@ pub fn read(request: &Request<'_>) -> Result<Config, Error> {
         delegate_type,
         delegate: raw.delegate,
         ipam: raw.ipam,
+        runtime_config: raw.runtime_config.filter(|value| !value.is_null()),
     })
 }
