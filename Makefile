@@ -7,7 +7,7 @@ SHELL := /bin/bash
 OUT      := $(CURDIR)/out
 TARGET   ?= $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
 KUBECTL  := $(CURDIR)/.tools/bin/kubectl
-PLUGINS  := loopback host-local static ptp bridge towline
+PLUGINS  := loopback host-local static ptp bridge towline macvlan flannel
 MUSL     := x86_64-unknown-linux-musl
 DAEMONS  := -p towline-agent -p towline-cli -p towline-control-plane -p towline-lab
 
@@ -42,6 +42,7 @@ e2e: build ## end-to-end tests on the lab
 
 bench: build ## ratios against peers, written to docs/benchmarks.md
 	cargo run --locked --release --quiet -p towline-bench -- datapath --write docs/benchmarks.md
+	cargo run --locked --release --quiet -p towline-bench -- cni --write docs/benchmarks.md
 
 ebpf: setup ## rebuild the committed eBPF object
 	./ebpf/build.sh

@@ -203,6 +203,7 @@ fn change(netlink: &mut Netlink, op: &Op) -> Result<()> {
         Op::Rename { from, to } => netlink.rename(from, to),
         Op::SetQueueLength(name, packets) => netlink.set_queue_length(name, *packets),
         Op::SetAllMulticast(name, on) => netlink.set_all_multicast(name, *on),
+        Op::SetAlias(name, alias) => netlink.set_alias(name, alias),
         Op::SetMtu(name, mtu) => netlink.set_mtu(name, *mtu),
         Op::SetMac(name, mac) => netlink.set_mac(name, *mac),
         Op::SetMaster(name, master) => netlink.set_master(name, Some(master)),
@@ -218,6 +219,10 @@ fn change(netlink: &mut Netlink, op: &Op) -> Result<()> {
         Op::AddRoute(route) => netlink.add_route(route, PROTOCOL_BOOT),
         Op::EnsureRoute(route) => netlink.replace_route(route, PROTOCOL_BOOT),
         Op::DeleteRoute(route) => netlink.delete_route(&route.key, route.device.as_ref(), None),
+        Op::AddQdisc(name, qdisc) => netlink.create_qdisc(name, qdisc),
+        Op::DeleteQdisc(name, at) => netlink.delete_qdisc(name, *at),
+        Op::AddRedirect(name, to) => netlink.redirect(name, to),
+        Op::DeleteRedirect(name) => netlink.delete_redirect(name),
         Op::EnsureNeighbour(neighbour) => netlink.set_neighbour(neighbour),
         other => Err(Error::invalid(
             "take step",

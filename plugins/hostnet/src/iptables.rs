@@ -7,22 +7,18 @@
 mod presence;
 mod program;
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-
 use netstate::iptables::{Batch, Saved};
 use netstate::nft::Family;
-use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::{Error, Result};
+use crate::lock;
 use program::Program;
 
 pub use presence::{has_table, is_forwarding_filtered, may_have_chain};
 
 /// Our own processes change tables one after the other under this lock. The programs' own
 /// (`/run/xtables.lock`) is not taken: they take it themselves.
-const LOCK: &str = "/run/towline/iptables.lock";
+const LOCK: &str = "iptables";
 /// Times a change is planned anew when another program changed the table in between.
 const ATTEMPTS: u32 = 4;
 
@@ -44,7 +40,7 @@ pub fn save(family: Family, table: &str) -> Result<Saved> {
 /// When the program is not installed or refuses. Nothing has changed then.
 pub fn update(family: Family, table: &str, plan: &dyn Fn(&Saved) -> Batch) -> Result<()> {
     let program = Program::find(family, table)?;
-    let _ours = lock()?;
+    let _ours = lock::exclusive(LOCK)?;
     let mut saved = read(&program, table)?;
     for _ in 1..ATTEMPTS {
         let Err(error) = write(&program, &plan(&saved)) else {
@@ -73,15 +69,4 @@ fn write(program: &Program, batch: &Batch) -> Result<()> {
     program
         .run("restore", &["-w", "5", "--noflush"], &text)
         .map(drop)
-}
-
-fn lock() -> Result<Flock<File>> {
-    let path = Path::new(LOCK);
-    let failed = |error| Error::io("lock", LOCK, &error);
-    fs::create_dir_all(path.parent().unwrap_or(path)).map_err(failed)?;
-    let mut options = OpenOptions::new();
-    let options = options.create(true).truncate(false).write(true).mode(0o600);
-    let file = options.open(path).map_err(failed)?;
-    Flock::lock(file, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| Error::errno("lock", LOCK, errno))
 }

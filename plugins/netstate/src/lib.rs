@@ -1,9 +1,9 @@
 //! Network state as values, and the one idea of Towline: everything we program is a keyed table.
 //!
 //! Nothing in this crate touches the kernel, the clock or a file. [`names`] parses text from
-//! outside into checked newtypes once; [`link`], [`addr`], [`route`], [`neighbour`] and [`nft`]
-//! hold what a node has or should have; [`step`] is an ordered plan with its undo; [`target`],
-//! [`mod@diff`] and [`mod@reconcile`] make an actual table equal a wanted one.
+//! outside into checked newtypes once; [`link`], [`addr`], [`route`], [`neighbour`], [`qdisc`]
+//! and [`nft`] hold what a node has or should have; [`step`] is an ordered plan with its undo;
+//! [`target`], [`mod@diff`] and [`mod@reconcile`] make an actual table equal a wanted one.
 #![forbid(unsafe_code)]
 
 pub mod addr;
@@ -16,6 +16,7 @@ pub mod names;
 pub mod neighbour;
 pub mod nft;
 pub mod numbers;
+pub mod qdisc;
 pub mod reconcile;
 pub mod route;
 pub mod step;
@@ -29,6 +30,7 @@ pub use mac::MacAddr;
 pub use names::{IfName, NameError, NetnsPath};
 pub use neighbour::{FdbEntry, FdbKey, Neighbour, NeighbourKey};
 pub use numbers::{Mtu, Vni};
+pub use qdisc::{Bucket, Htb, Qdisc, QdiscAt, Remote};
 pub use reconcile::{Failure, Report, Stage, Wanted, reconcile};
 pub use route::{Route, RouteKey, Scope};
 pub use step::{LinkAt, Op, Place, Step, undo};

@@ -10,6 +10,7 @@ use crate::names::IfName;
 use crate::neighbour::Neighbour;
 use crate::nft::{ChainRef, Owner, SharedRules};
 use crate::numbers::Mtu;
+use crate::qdisc::{Qdisc, QdiscAt};
 use crate::route::Route;
 
 /// In which network namespace a step is taken.
@@ -76,6 +77,8 @@ pub enum Op {
         /// Where it goes.
         to: LinkAt,
     },
+    /// Sets a link's alias, up to 255 bytes.
+    SetAlias(IfName, String),
     /// Sets a link's MTU.
     SetMtu(IfName, Mtu),
     /// Sets how many packets a link's queue holds.
@@ -107,6 +110,14 @@ pub enum Op {
     DeleteRoute(Route),
     /// Adds a permanent neighbour, or changes it.
     EnsureNeighbour(Neighbour),
+    /// Adds a queueing discipline to a link.
+    AddQdisc(IfName, Qdisc),
+    /// Removes a queueing discipline; an absent one is no error.
+    DeleteQdisc(IfName, QdiscAt),
+    /// Sends what comes in by the first link, and no filter before took, out by the second one.
+    AddRedirect(IfName, IfName),
+    /// Stops sending on what comes in by a link; that nothing is sent on is no error.
+    DeleteRedirect(IfName),
     /// Adds an owner's rules to shared nftables tables, in one transaction.
     AddRules(SharedRules),
     /// Removes an owner's rules from chains of shared nftables tables, in one transaction; absent
@@ -170,6 +181,8 @@ pub fn undo(step: &Step) -> Option<Step> {
         }
         Op::AddAddress(link, address) => Op::DeleteAddress(link.clone(), address.ip),
         Op::AddRoute(route) => Op::DeleteRoute(route.clone()),
+        Op::AddQdisc(link, qdisc) => Op::DeleteQdisc(link.clone(), qdisc.at()),
+        Op::AddRedirect(link, _) => Op::DeleteRedirect(link.clone()),
         Op::AddRules(rules) => Op::DeleteRules(rules.chains(), rules.owner.clone()),
         _ => return None,
     };

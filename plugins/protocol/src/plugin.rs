@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::request::Request;
+use crate::request::{self, Request};
 use crate::result::AddResult;
 
 /// A container's interface, as GC names the ones that are still wanted.
@@ -14,6 +14,19 @@ pub struct Attachment {
     pub container_id: String,
     /// Interface in the container.
     pub ifname: String,
+}
+
+// === impl Attachment ===
+
+impl Attachment {
+    /// Whether both names are what a runtime may give; file names may be made of them then.
+    ///
+    /// # Errors
+    /// Code 4 naming the one that is not.
+    pub fn check(&self) -> Result<(), Error> {
+        request::check_container_id(&self.container_id)?;
+        request::check_ifname(&self.ifname)
+    }
 }
 
 /// A CNI plugin. Every command gets a request that the run loop has checked.

@@ -193,28 +193,32 @@ fn check_environment(env: &Env, command: Command) -> Result<(), Error> {
         );
         return Err(Error::environment(msg));
     }
-    for (name, check) in [
-        ("CNI_CONTAINERID", container_id as fn(&str) -> _),
-        ("CNI_IFNAME", ifname),
-    ] {
-        if let Some(value) = env.get(name)
-            && let Err(problem) = check(value)
-        {
-            return Err(Error::environment(format!("{name} {value:?} {problem}")));
-        }
+    if let Some(value) = env.get("CNI_CONTAINERID") {
+        check_container_id(value)?;
     }
-    Ok(())
+    env.get("CNI_IFNAME").map_or(Ok(()), check_ifname)
 }
 
-fn container_id(text: &str) -> Result<(), &'static str> {
+/// Code 4 for what is no container ID.
+pub(crate) fn check_container_id(text: &str) -> Result<(), Error> {
     if is_identifier(text) {
-        Ok(())
-    } else {
-        Err("must begin with a letter or digit and go on with letters, digits, '_', '.' and '-'")
+        return Ok(());
     }
+    Err(Error::environment(format!(
+        "CNI_CONTAINERID {text:?} must begin with a letter or digit and go on with letters, \
+         digits, '_', '.' and '-'"
+    )))
+}
+
+/// Code 4 for what is no interface name.
+pub(crate) fn check_ifname(text: &str) -> Result<(), Error> {
+    ifname(text).map_err(|problem| Error::environment(format!("CNI_IFNAME {text:?} {problem}")))
 }
 
 fn ifname(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() {
+        return Err("is empty; give a name");
+    }
     if text.len() > IFNAME_MAX {
         return Err("is longer than 15 bytes; shorten it");
     }

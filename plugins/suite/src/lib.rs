@@ -6,16 +6,25 @@
 #![forbid(unsafe_code)]
 
 pub mod bridge;
+pub mod delegate;
+pub mod device;
+pub mod flannel;
 pub mod host_local;
 pub mod identity;
 pub mod interface;
 pub mod ipam;
 pub mod loopback;
+pub mod lower;
+pub mod mac;
+pub mod macvlan;
 pub mod masquerade;
+pub mod owner;
 pub mod pair;
 pub mod pod;
 pub mod ptp;
+pub mod saved;
 pub mod static_addresses;
+pub mod subnet;
 pub mod towline;
 
 use std::io;
@@ -27,8 +36,10 @@ use protocol::{Env, Plugin, Registry};
 /// Every plugin of this program.
 pub static PLUGINS: &[&dyn Plugin] = &[
     &bridge::Bridge,
+    &flannel::Flannel,
     &host_local::HostLocal,
     &loopback::Loopback,
+    &macvlan::Macvlan,
     &ptp::Ptp,
     &static_addresses::Static,
     &towline::Towline,

@@ -13,16 +13,14 @@ use netstate::nft::{
 use netstate::route::{host, masked};
 use netstate::{Op, Step};
 use protocol::{Attachment, Error, IpConfig, Request};
-use sha2::{Digest, Sha512};
 
+use crate::owner::{comment, is_stale};
 use crate::pod;
 
 const TABLE: &str = "cni_plugins_masquerade";
 const CHAIN: &str = "masq_checks";
 const ENTRY: &str = "postrouting";
 const SOURCE_NAT_PRIORITY: i32 = 100;
-const COMMENT_MAX: usize = 128;
-const HASH_DIGITS: usize = 16;
 
 /// PURE: the step that masquerades `ips`.
 #[must_use]
@@ -71,13 +69,7 @@ pub fn sweep(
     let Some(valid) = valid.filter(|_| asked) else {
         return Ok(());
     };
-    let of_network = format!("{}-", hash(&request.network));
-    let kept: Vec<String> = valid
-        .iter()
-        .map(|one| instance(&request.network, one))
-        .collect();
-    let id = |found: &str| found.split(',').next().unwrap_or_default().to_owned();
-    delete(&|found| found.starts_with(&of_network) && !kept.contains(&id(found)))
+    delete(&is_stale(&request.network, valid))
 }
 
 /// Whether the attachment has a rule for each of `count` addresses, where `asked` for.
@@ -132,58 +124,4 @@ fn frame() -> Table {
     table.chains.insert(ENTRY.to_owned(), entry);
     table.chains.insert(CHAIN.to_owned(), Chain::default());
     table
-}
-
-fn comment(network: &str, attachment: &Attachment) -> String {
-    let Attachment {
-        container_id,
-        ifname,
-    } = attachment;
-    let id = instance(network, attachment);
-    let mut text = format!("{id}, net: {network}, if: {ifname}, id: {container_id}");
-    // All parts but an interface's name are ASCII; a cut through that is taken back to its start.
-    while text.len() > COMMENT_MAX {
-        text.pop();
-    }
-    text
-}
-
-fn instance(network: &str, attachment: &Attachment) -> String {
-    let own = hash(&format!(
-        "{}:{}",
-        attachment.ifname, attachment.container_id
-    ));
-    format!("{}-{own}", hash(network))
-}
-
-fn hash(text: &str) -> String {
-    let digest = Sha512::digest(text.as_bytes());
-    digest
-        .iter()
-        .take(HASH_DIGITS / 2)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn comments_are_the_reference_plugins_and_fit() {
-        let one = Attachment {
-            container_id: "c1".into(),
-            ifname: "eth0".into(),
-        };
-        // printf net | sha512sum | cut -c-16; printf eth0:c1 | sha512sum | cut -c-16
-        assert_eq!(
-            comment("net", &one),
-            "a4861f4ae9f7d238-f4d01f2ef4b92245, net: net, if: eth0, id: c1"
-        );
-        let long = Attachment {
-            container_id: "c".repeat(200),
-            ifname: "eth0".into(),
-        };
-        assert_eq!(comment("net", &long).len(), COMMENT_MAX);
-    }
 }

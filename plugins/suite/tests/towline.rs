@@ -308,3 +308,55 @@ fn gc_of_one_network_leaves_the_attachments_of_another() {
         assert_eq!(saved.count(), 1);
     });
 }
+
+#[test]
+fn del_and_gc_do_without_what_was_saved() {
+    node(|node| {
+        let seen = daemon(node, 200, "{}");
+        let saved = || std::fs::read_dir(node.path("saved")).unwrap().count();
+        for (id, command, truncated, subnet_file) in [
+            ("a", "DEL", true, true),
+            ("b", "DEL", true, false),
+            ("c", "DEL", false, false),
+            ("d", "GC", true, true),
+            ("e", "GC", true, false),
+        ] {
+            config_file(&node.path("subnet.env"), SUBNET);
+            let (mut config, pod) = (config(node), node.pod(id));
+            call(node, "ADD", &config, &pod).result();
+            let file = node.path("saved").join(format!("{id}:eth0"));
+            match truncated {
+                true => std::fs::write(&file, r#"{"type":"ptp","na"#).unwrap(),
+                false => std::fs::remove_file(&file).unwrap(),
+            }
+            if !subnet_file {
+                std::fs::remove_file(node.path("subnet.env")).unwrap();
+            }
+            if command == "DEL" {
+                call(node, "DEL", &config, &pod).ok();
+                assert!(!pod.has_link("eth0"));
+            } else {
+                config["cni.dev/valid-attachments"] = json!([]);
+                node.call("towline", "GC", &config, &[]).ok();
+            }
+            assert_eq!(node.reservations("cluster"), [""; 0]);
+            assert_eq!(saved(), 0);
+            let lines: Vec<String> = seen.try_iter().map(|(line, _)| line).collect();
+            assert!(lines.contains(&format!("DELETE /v1/endpoints/{id}/eth0 HTTP/1.1")));
+        }
+    });
+}
+
+#[test]
+fn gc_detaches_a_stale_pod_that_still_runs() {
+    node(|node| {
+        let _seen = daemon(node, 200, "{}");
+        config_file(&node.path("subnet.env"), SUBNET);
+        let (mut config, pod) = (config(node), node.pod("a"));
+        call(node, "ADD", &config, &pod).result();
+        config["cni.dev/valid-attachments"] = json!([]);
+        node.call("towline", "GC", &config, &[]).ok();
+        assert!(!pod.has_link("eth0"));
+        assert_eq!(node.links(), [""; 0]);
+    });
+}

@@ -1,17 +1,21 @@
-//! `bench`: CPU time per operation through Towline's data path against plain routed veth and
-//! nftables Services, interleaved in one run, written as ratios.
+//! `bench`: Towline against its peers, interleaved in one run, as ratios: CPU time per operation
+//! through the data path, and the time that CNI plugins take.
 
 mod cluster;
+mod cni;
 mod command;
 mod cpu;
 mod load;
+mod machine;
 mod plain;
 mod report;
 mod run;
+mod section;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::ensure;
 use clap::{Parser, Subcommand};
 
 /// Towline's benchmarks
@@ -35,7 +39,28 @@ enum What {
         /// Rounds; each measures every path once, in alternating order
         #[arg(long, default_value_t = 9)]
         rounds: usize,
-        /// File to write the report to, beside printing it
+        /// Page whose section on this is replaced, beside printing it
+        #[arg(long)]
+        write: Option<PathBuf>,
+    },
+    /// The CNI plugins, against the reference plugins and the bare kernel calls
+    Cni {
+        /// Folder of the built binaries
+        #[arg(long, env = "TOWLINE_OUT", default_value = "out")]
+        out: PathBuf,
+        /// Folder of the reference plugins
+        #[arg(long, default_value = "/usr/lib/cni")]
+        reference: PathBuf,
+        /// Rounds of single calls
+        #[arg(long, default_value_t = 100)]
+        rounds: usize,
+        /// Rounds of 50 parallel chains
+        #[arg(long, default_value_t = 5)]
+        crowds: usize,
+        /// Only rows whose name holds this text
+        #[arg(long, default_value = "")]
+        only: String,
+        /// Page whose section on this is replaced, beside printing it
         #[arg(long)]
         write: Option<PathBuf>,
     },
@@ -60,10 +85,28 @@ fn main() -> anyhow::Result<()> {
             write,
         } => {
             let report = run::datapath(&out, &kubectl, rounds)?;
-            println!("{report}");
-            if let Some(path) = write {
-                std::fs::write(&path, &report)?;
-            }
+            publish(&report, "datapath", write.as_deref())
+        }
+        What::Cni {
+            out,
+            reference,
+            rounds,
+            crowds,
+            only,
+            write,
+        } => {
+            let bins = cni::Bins {
+                ours: std::path::absolute(out.join("cni/bin"))?,
+                reference,
+            };
+            let extent = cni::Extent {
+                rounds,
+                crowds,
+                only,
+            };
+            let (report, missed) = cni::report(&bins, &extent)?;
+            publish(&report, "cni", write.as_deref())?;
+            ensure!(missed.is_empty(), "missed: {}", missed.join("; "));
             Ok(())
         }
         What::Serve { listen } => load::serve(listen),
@@ -76,5 +119,13 @@ fn main() -> anyhow::Result<()> {
             println!("{}", serde_json::to_string(&measured)?);
             Ok(())
         }
+    }
+}
+
+fn publish(report: &str, section: &str, page: Option<&Path>) -> anyhow::Result<()> {
+    println!("{report}");
+    match page {
+        Some(page) => section::write(page, section, report),
+        None => Ok(()),
     }
 }

@@ -12,6 +12,7 @@ use anyhow::{Context, ensure};
 use crate::cluster::Cluster;
 use crate::command::{output, run};
 use crate::load::{Measured, Mode};
+use crate::machine;
 use crate::plain::{self, Routed};
 use crate::report::{self, Row};
 
@@ -115,7 +116,7 @@ pub(crate) fn datapath(out: &Path, kubectl: &Path, rounds: usize) -> anyhow::Res
         let rows = measure(&routes, rounds)?;
         let _ = write!(
             text,
-            "\n## With {services} Service(s)\n\n{}",
+            "\n### With {services} Service(s)\n\n{}",
             report::table(&rows, BASELINE)
         );
     }
@@ -173,23 +174,13 @@ fn once(route: &Route, mode: Mode, operations: u64) -> anyhow::Result<Measured> 
 }
 
 fn heading(rounds: usize) -> anyhow::Result<String> {
-    let kernel = run("uname -r")?;
-    let cpu = std::fs::read_to_string("/proc/cpuinfo")?
-        .lines()
-        .find_map(|line| {
-            line.strip_prefix("model name")
-                .map(|rest| rest.replace(['\t', ':'], ""))
-        })
-        .unwrap_or_else(|| "unknown CPU".to_owned());
     Ok(format!(
-        "# Benchmarks\n\nMade by `make bench`. Machine: {} CPUs ({}), Linux {}. Towline {}, nft: {}.\n\n\
+        "## Data path\n\nMade by `make bench` (`bench datapath`). {} Towline {}, nft: {}.\n\n\
          Figures are medians of {rounds} rounds, all paths interleaved in one run. CPU time is that of\n\
          client and server together, both on one CPU (the kernel's work on veth runs inline in the\n\
          sender); the ratio is to {BASELINE} in the same table. Wall-clock rates stand beside it but\n\
          scatter on a shared machine; compare the ratios.\n",
-        std::thread::available_parallelism()?,
-        cpu.trim(),
-        kernel.trim(),
+        machine::shown()?,
         env!("CARGO_PKG_VERSION"),
         run("nft --version")?.trim(),
     ))

@@ -23,7 +23,6 @@ struct Raw {
     mtu: u32,
     delegate: Map<String, Value>,
     ipam: Map<String, Value>,
-    runtime_config: Option<Value>,
 }
 
 impl Default for Raw {
@@ -36,7 +35,6 @@ impl Default for Raw {
             mtu: 0,
             delegate: Map::new(),
             ipam: Map::new(),
-            runtime_config: None,
         }
     }
 }
@@ -60,8 +58,6 @@ pub struct Config {
     pub delegate: Map<String, Value>,
     /// The IPAM plugin's configuration, as far as given.
     pub ipam: Map<String, Value>,
-    /// The runtime's arguments.
-    pub runtime_config: Option<Value>,
 }
 
 /// Reads the configuration.
@@ -108,6 +104,5 @@ pub fn read(request: &Request<'_>) -> Result<Config, Error> {
         delegate_type,
         delegate: raw.delegate,
         ipam: raw.ipam,
-        runtime_config: raw.runtime_config.filter(|value| !value.is_null()),
     })
 }

@@ -1,12 +1,13 @@
 //! PURE: configuration and subnet to the delegate's configuration; its result to the endpoint.
 
-use netstate::route::{host, masked};
+use ipnetwork::IpNetwork;
+use netstate::route::host;
 use protocol::{AddResult, Error, Request};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
 
+use crate::delegate::{self, Delegate};
+use crate::subnet::Subnet;
 use crate::towline::config::Config;
-use crate::towline::subnet::Subnet;
 
 /// What the daemon is told about a pod's interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,87 +32,27 @@ pub struct Endpoint {
     pub policy_timeout_seconds: u64,
 }
 
-/// The delegate's configuration: what the configuration says, completed from the subnet file.
-///
-/// # Errors
-/// Never for what this makes; encoding is checked all the same.
-pub fn delegate(request: &Request<'_>, config: &Config, subnet: &Subnet) -> Result<Vec<u8>, Error> {
-    let mut conf = config.delegate.clone();
-    conf.insert("cniVersion".to_owned(), request.version.as_str().into());
-    conf.insert("name".to_owned(), request.network.as_str().into());
-    conf.insert("type".to_owned(), config.delegate_type.as_str().into());
-    let mtu = config.mtu.unwrap_or(subnet.mtu);
-    conf.entry("mtu").or_insert_with(|| mtu.get().into());
-    // The daemon masquerades what leaves the cluster, for all pods in one rule.
-    conf.entry("ipMasq").or_insert_with(|| false.into());
-    if config.delegate_type == "bridge" {
-        conf.entry("isGateway").or_insert_with(|| true.into());
-    }
-    for passed in ["cni.dev/valid-attachments", "cni.dev/attachments", "args"] {
-        if let Some(value) = request.config.get(passed) {
-            conf.insert(passed.to_owned(), value.clone());
-        }
-    }
-    if let Some(runtime) = &config.runtime_config {
-        conf.insert("runtimeConfig".to_owned(), runtime.clone());
-    }
-    conf.insert("ipam".to_owned(), ipam(config, subnet).into());
-    encode(&conf)
-}
-
-fn ipam(config: &Config, subnet: &Subnet) -> Map<String, Value> {
-    let mut ipam = config.ipam.clone();
-    let mut ranges = Vec::new();
-    let mut routes = ipam
-        .get("routes")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    let subnets = [
-        (subnet.v4.map(ipnetwork::IpNetwork::V4), "0.0.0.0/0"),
-        (subnet.v6.map(ipnetwork::IpNetwork::V6), "::/0"),
-    ];
-    for (subnet, everywhere) in subnets {
-        let Some(subnet) = subnet else { continue };
-        ranges.push(json!([{ "subnet": masked(subnet) }]));
-        if !routes.iter().any(|route| route["dst"] == *everywhere) {
-            routes.push(json!({ "dst": everywhere }));
-        }
-    }
-    ipam.insert("type".to_owned(), "host-local".into());
-    ipam.insert("ranges".to_owned(), ranges.into());
-    ipam.insert("routes".to_owned(), routes.into());
-    ipam
-}
-
-/// The saved configuration with this request's previous result, for CHECK.
-///
-/// # Errors
-/// Code 6 when the saved configuration is no object.
-pub fn with_previous(request: &Request<'_>, saved: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut conf: Map<String, Value> = decode(saved)?;
-    if let Some(previous) = request.config.get("prevResult") {
-        conf.insert("prevResult".to_owned(), previous.clone());
-    }
-    encode(&conf)
-}
-
-/// The plugin that a saved configuration names.
-///
-/// # Errors
-/// Code 6 when it names none.
-pub fn delegate_type(saved: &[u8]) -> Result<String, Error> {
-    let conf: Map<String, Value> = decode(saved)?;
-    let name = conf.get("type").and_then(Value::as_str);
-    name.map(str::to_owned)
-        .ok_or_else(|| Error::decode("the saved delegate has no type"))
-}
-
-/// The network that a saved configuration is for; `None` when it is unreadable.
+/// The delegate's configuration: what the configuration says, completed from the subnet file, if
+/// that is known.
 #[must_use]
-pub fn network(saved: &[u8]) -> Option<String> {
-    let conf = decode(saved).ok()?;
-    conf.get("name").and_then(Value::as_str).map(str::to_owned)
+pub fn delegate(request: &Request<'_>, config: &Config, subnet: Option<&Subnet>) -> Delegate {
+    // The daemon masquerades what leaves the cluster, for all pods in one rule.
+    let mut delegate =
+        Delegate::new(request, &config.delegate, &config.delegate_type).or("ipMasq", false);
+    if let Some(mtu) = config.mtu.or(subnet.map(|subnet| subnet.mtu)) {
+        delegate = delegate.or("mtu", mtu.get());
+    }
+    if config.delegate_type == "bridge" {
+        delegate = delegate.or("isGateway", true);
+    }
+    let mut given = config.ipam.clone();
+    given.insert("type".to_owned(), "host-local".into());
+    let subnets: Vec<IpNetwork> = subnet.iter().flat_map(|one| one.subnets()).collect();
+    let everywhere = subnets.iter().map(|subnet| match subnet {
+        IpNetwork::V4(_) => "0.0.0.0/0".to_owned(),
+        IpNetwork::V6(_) => "::/0".to_owned(),
+    });
+    delegate.ipam(delegate::ipam(&given, &subnets, everywhere))
 }
 
 /// What to register: the last interface on the host's side is the pod's own.
@@ -150,14 +91,4 @@ pub fn endpoint(
         netns_cookie,
         policy_timeout_seconds: config.policy_timeout.as_secs(),
     })
-}
-
-fn encode(conf: &Map<String, Value>) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec(conf)
-        .map_err(|error| Error::other("cannot encode the delegate's configuration").details(error))
-}
-
-fn decode(saved: &[u8]) -> Result<Map<String, Value>, Error> {
-    serde_json::from_slice(saved)
-        .map_err(|error| Error::decode("the saved delegate is unreadable").details(error))
 }
