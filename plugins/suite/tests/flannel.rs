@@ -152,8 +152,6 @@ fn two_interfaces_of_one_container_are_kept_apart() {
         let mut second = second;
         second["delegate"] = json!({ "bridge": "br1", "forceAddress": true });
         second["ipam"]["routes"] = json!([]);
-        call(node, "ADD", &second, &pod, "eth1").error();
-        // Both networks have one subnet here, so the second needs a subnet file of its own.
         let other = "FLANNEL_NETWORK=10.99.0.0/16\nFLANNEL_SUBNET=10.99.1.1/24\n\
                      FLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
         config_file(&node.path("other.env"), other);
