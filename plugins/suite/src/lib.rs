@@ -8,11 +8,13 @@
 pub mod bridge;
 pub mod delegate;
 pub mod device;
+pub mod dummy;
 pub mod flannel;
 pub mod host_local;
 pub mod identity;
 pub mod interface;
 pub mod ipam;
+pub mod ipvlan;
 pub mod loopback;
 pub mod lower;
 pub mod mac;
@@ -26,6 +28,7 @@ pub mod saved;
 pub mod static_addresses;
 pub mod subnet;
 pub mod towline;
+pub mod vlan;
 
 use std::io;
 use std::path::Path;
@@ -36,13 +39,16 @@ use protocol::{Env, Plugin, Registry};
 /// Every plugin of this program.
 pub static PLUGINS: &[&dyn Plugin] = &[
     &bridge::Bridge,
+    &dummy::Dummy,
     &flannel::Flannel,
     &host_local::HostLocal,
+    &ipvlan::Ipvlan,
     &loopback::Loopback,
     &macvlan::Macvlan,
     &ptp::Ptp,
     &static_addresses::Static,
     &towline::Towline,
+    &vlan::Vlan,
 ];
 
 /// The name of the program that is no plugin.
