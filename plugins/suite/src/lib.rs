@@ -10,6 +10,7 @@ pub mod delegate;
 pub mod device;
 pub mod dummy;
 pub mod flannel;
+pub mod host_device;
 pub mod host_local;
 pub mod identity;
 pub mod interface;
@@ -41,6 +42,7 @@ pub static PLUGINS: &[&dyn Plugin] = &[
     &bridge::Bridge,
     &dummy::Dummy,
     &flannel::Flannel,
+    &host_device::HostDevice,
     &host_local::HostLocal,
     &ipvlan::Ipvlan,
     &loopback::Loopback,
