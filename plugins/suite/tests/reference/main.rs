@@ -12,7 +12,9 @@
 mod node;
 
 mod cases;
+mod chain;
 mod observe;
 mod record;
+mod takeover;
 mod traffic;
 mod world;

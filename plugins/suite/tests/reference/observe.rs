@@ -62,21 +62,6 @@ impl Seen {
         }
     }
 
-    /// Waits until the kernel is done with the devices of namespaces that are gone, which it removes
-    /// when it finds the time.
-    pub(crate) fn settle(&mut self) {
-        let lost =
-            |link: &Value| link["linkinfo"]["info_kind"] == "veth" && link["ifname"] != "out0";
-        let patience = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while json(&["-d", "link", "show"]).iter().any(lost) {
-            assert!(
-                std::time::Instant::now() < patience,
-                "a veth outlives its namespace"
-            );
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-    }
-
     /// What a detached pod may have left: links of the node but bridges, rules, reservations.
     pub(crate) fn leftovers(&mut self, node: &Node) {
         let left = leftovers(node);
@@ -86,6 +71,25 @@ impl Seen {
         for line in left {
             self.line(format!("left behind: {line}"));
         }
+    }
+}
+
+/// Waits until the kernel is done with the devices of namespaces that are gone, which it removes
+/// when it finds the time: until no more than `living` veth are left.
+pub(crate) fn settle(living: usize) {
+    let veth = |link: &Value| link["linkinfo"]["info_kind"] == "veth" && link["ifname"] != "out0";
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while json(&["-d", "link", "show"])
+        .iter()
+        .filter(|link| veth(link))
+        .count()
+        > living
+    {
+        assert!(
+            std::time::Instant::now() < patience,
+            "a veth outlives its namespace"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }
 

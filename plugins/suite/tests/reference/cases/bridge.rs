@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{CODE, EMPTY_DNS, EMPTY_TABLE, NFTABLES, add_at_once, address, dual, lose, v4};
 use crate::node::Node;
-use crate::observe::Seen;
+use crate::observe::{Seen, settle};
 use crate::record::Case;
 use crate::traffic::{inside, outside, pings, source_seen};
 use crate::world::run;
@@ -146,7 +146,7 @@ fn repeated_del(node: &Node, seen: &mut Seen) {
         "DEL after the namespace was removed",
         &node.does("DEL", &attachment),
     );
-    seen.settle();
+    settle(0);
     seen.leftovers(node);
     let second = node.pod("c2");
     let mut attachment = node.attach(&v4(node), &second);
@@ -156,7 +156,7 @@ fn repeated_del(node: &Node, seen: &mut Seen) {
         "DEL with a plain file as namespace",
         &node.does("DEL", &attachment),
     );
-    seen.settle();
+    settle(0);
     seen.leftovers(node);
 }
 
@@ -187,7 +187,7 @@ fn masquerade(node: &Node, seen: &mut Seen) {
     seen.outcome("DEL", &node.does("DEL", &first));
     // As a runtime that lost its cache and the pod.
     b.destroy();
-    seen.settle();
+    settle(0);
     second.netns = None;
     seen.outcome(
         "DEL without namespace and prevResult",

@@ -35,6 +35,12 @@ pub(super) const CASES: &[Case] = &[
         run: requested,
         why: &[CODE],
     },
+    Case {
+        number: "46",
+        title: "static: where addresses come from",
+        run: fixed,
+        why: &[CODE],
+    },
 ];
 
 /// host-local called by itself: its owner's interface need not exist.
@@ -165,4 +171,73 @@ fn requested(node: &Node, seen: &mut Seen) {
     for line in reservations(node) {
         seen.line(format!("    {line}"));
     }
+}
+
+fn fixed(node: &Node, seen: &mut Seen) {
+    let call = |args: &str, cni: Value, runtime: Value| {
+        let mut config = v4(node);
+        config["args"] = json!({ "cni": { "ips": cni } });
+        config["runtimeConfig"] = json!({ "ips": runtime });
+        config["ipam"] = json!({
+            "type": "static",
+            "addresses": [{ "address": "10.1.0.5/24", "gateway": "10.1.0.1" },
+                          { "address": "fd00:1::5/64" }],
+            "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "fd00:2::/64", "gw": "fd00:1::9" }],
+            "dns": { "nameservers": ["10.1.0.1"], "search": ["example.org"] },
+        });
+        let mut attachment = lone(node, &config, "c1");
+        "static".clone_into(&mut attachment.plugin);
+        args.clone_into(&mut attachment.args);
+        attachment
+    };
+    let none = || json!([]);
+    let calls = [
+        ("of the configuration", call("", none(), none())),
+        (
+            "and CNI_ARGS",
+            call(
+                "IP=10.1.0.6/24,10.2.0.6/16;GATEWAY=10.2.0.1",
+                none(),
+                none(),
+            ),
+        ),
+        (
+            "and args.cni.ips",
+            call("IP=10.1.0.6/24", json!(["10.1.0.7/24"]), none()),
+        ),
+        (
+            "and runtimeConfig.ips",
+            call(
+                "IP=10.1.0.6/24",
+                json!(["10.1.0.7/24"]),
+                json!(["10.1.0.8/24"]),
+            ),
+        ),
+        (
+            "of CNI_ARGS without a length",
+            call("IP=10.1.0.6", none(), none()),
+        ),
+        (
+            "of args.cni.ips without a length",
+            call("", json!(["10.1.0.7"]), none()),
+        ),
+        (
+            "of runtimeConfig.ips without a length",
+            call("", none(), json!(["10.1.0.8"])),
+        ),
+        (
+            "and an unknown argument",
+            call("NONSENSE=1", none(), none()),
+        ),
+    ];
+    for (what, attachment) in &calls {
+        seen.result(&format!("addresses {what}"), &node.does("ADD", attachment));
+    }
+    let mut checked = call("", none(), none());
+    checked.config["prevResult"] = node.does("ADD", &checked).json();
+    seen.outcome("CHECK", &node.does("CHECK", &checked));
+    checked.config["prevResult"]["ips"][0]["gateway"] = "10.1.0.2".into();
+    seen.outcome("CHECK with another gateway", &node.does("CHECK", &checked));
+    seen.outcome("DEL", &node.does("DEL", &checked));
+    seen.outcome("DEL again", &node.does("DEL", &checked));
 }

@@ -1,6 +1,7 @@
 //! The black-box cases. Those of plugins that only one side has are not here.
 
 mod bridge;
+mod devices;
 mod ipam;
 mod protocol;
 mod ptp;
@@ -56,8 +57,19 @@ fn ipam() {
 }
 
 #[test]
+fn devices() {
+    record::compare(devices::CASES);
+}
+
+#[test]
 fn the_record_has_these_cases_and_no_other() {
-    let all = [protocol::CASES, bridge::CASES, ptp::CASES, ipam::CASES];
+    let all = [
+        protocol::CASES,
+        bridge::CASES,
+        ptp::CASES,
+        ipam::CASES,
+        devices::CASES,
+    ];
     let cases: BTreeSet<&str> = all.iter().flat_map(|cases| *cases).map(number).collect();
     let recorded = record::recorded();
     let recorded: BTreeSet<&str> = recorded.iter().map(String::as_str).collect();
