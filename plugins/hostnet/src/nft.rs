@@ -10,6 +10,8 @@ mod fingerprint;
 mod shared;
 mod target;
 
+use std::time::{Duration, Instant};
+
 use netstate::nft::{Table, TableFamily};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockProtocol};
@@ -26,7 +28,12 @@ pub use target::NftTarget;
 #[derive(Debug)]
 pub struct Nftables {
     wire: Wire,
+    /// When it last removed something.
+    removed: Option<Instant>,
 }
+
+/// After this long the kernel has mostly freed what was removed, or is about to.
+const GRACE: Duration = Duration::from_millis(5);
 
 // === impl Nftables ===
 
@@ -38,6 +45,7 @@ impl Nftables {
     pub fn open() -> Result<Self> {
         Ok(Self {
             wire: Wire::open(SockProtocol::NetlinkNetFilter)?,
+            removed: None,
         })
     }
 
@@ -101,6 +109,9 @@ impl Nftables {
         let subsystem = [0, 0, 0, u8::try_from(nf::SUBSYSTEM).unwrap_or(0)];
         let mut bytes = Message::new(nf::NFNL_MSG_BATCH_BEGIN, 0, &subsystem).finish(0);
         let last = u32::try_from(messages.len()).unwrap_or(u32::MAX);
+        if messages.iter().any(removes) {
+            self.removed = Some(Instant::now());
+        }
         for (message, sequence) in messages.into_iter().zip(1..) {
             let message = if sequence == last {
                 message.flag(NLM_F_ACK)
@@ -137,6 +148,23 @@ impl Nftables {
         }
         outcome.unwrap_or_else(|| Err(Error::errno(about.0, about.1, Errno::ETIMEDOUT)))
     }
+}
+
+impl Drop for Nftables {
+    /// The kernel does not close a socket before it has freed what was removed, which takes an RCU
+    /// grace period, and lets nobody change nftables meanwhile: fifty containers that leave at once
+    /// would wait fifty grace periods, one after another. Waiting for one here, where it is in
+    /// nobody's way, they wait together. Work done between removing and closing counts, too.
+    fn drop(&mut self) {
+        if self.removed.is_some_and(|at| at.elapsed() < GRACE) {
+            crate::socket::await_grace_period();
+        }
+    }
+}
+
+fn removes(message: &Message) -> bool {
+    let kinds = [nf::DELTABLE, nf::DELRULE];
+    kinds.contains(&(message.kind() & 0xff))
 }
 
 /// A message of the nftables subsystem for tables of `family`.

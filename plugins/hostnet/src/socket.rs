@@ -198,3 +198,11 @@ fn set_flag(socket: &OwnedFd, option: libc::c_int) -> nix::Result<()> {
     };
     Errno::result(result).map(drop)
 }
+
+/// Waits until every reader that is under way in the kernel now is done (an RCU grace period, some
+/// milliseconds). On kernels that do not offer it, not at all.
+pub(crate) fn await_grace_period() {
+    let (command, flags, cpu) = (libc::MEMBARRIER_CMD_GLOBAL, 0, 0);
+    // SAFETY: the call has no pointers and changes nothing in this process.
+    unsafe { libc::syscall(libc::SYS_membarrier, command, flags, cpu) };
+}

@@ -42,11 +42,43 @@ fn comments(nftables: &mut Nftables) -> Vec<String> {
 }
 
 fn ruleset() -> String {
-    let list = std::process::Command::new("nft")
-        .args(["list", "ruleset"])
+    nft("list ruleset")
+}
+
+fn nft(line: &str) -> String {
+    let output = std::process::Command::new("nft")
+        .args(line.split(' '))
         .output()
         .unwrap();
-    String::from_utf8(list.stdout).unwrap()
+    assert!(output.status.success(), "nft {line}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_whole_frame_is_left_alone_and_a_damaged_one_is_repaired() {
+    fresh::netns(|| {
+        let mut nftables = Nftables::open().unwrap();
+        let mut add = |address| nftables.add_rules(&shared("a", address)).unwrap();
+        add("10.0.0.1/32");
+        let jump = || {
+            let list = nft("-a list chain inet shared entry");
+            let line = list.lines().find(|line| line.contains("goto"));
+            line.map(|line| line.trim().to_owned())
+        };
+        let first = jump().expect("the frame's rule");
+        add("10.0.0.2/32");
+        assert_eq!(jump().as_ref(), Some(&first), "the same rule, not another");
+
+        nft("flush chain inet shared entry");
+        add("10.0.0.3/32");
+        assert!(jump().is_some(), "the frame's rule was not put back");
+
+        nft("flush table inet shared");
+        nft("delete chain inet shared checks");
+        add("10.0.0.4/32");
+        assert_eq!(comments(&mut nftables), ["a"]);
+        assert!(jump().is_some());
+    });
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl Plugin for Bridge {
             Some(plugin) => ipam::release(request, plugin),
             None => Ok(()),
         };
-        pair::detach(request).and(released).and(unmasked)
+        pair::detach(request).and(released).and(unmasked.map(drop))
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {

@@ -44,16 +44,17 @@ pub fn step(network: &str, attachment: &Attachment, ips: &[IpConfig]) -> Step {
 }
 
 /// Removes the attachment's rules, where the configuration `asked` for them; absent ones are no
-/// error.
+/// error. The connection is returned so that it is closed last: the kernel waits at its closing,
+/// and has done so when the link is removed meanwhile.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn remove(request: &Request<'_>, asked: bool) -> Result<(), Error> {
+pub fn remove(request: &Request<'_>, asked: bool) -> Result<Option<Nftables>, Error> {
     if !asked {
-        return Ok(());
+        return Ok(None);
     }
     let comment = comment(&request.network, &request.attachment());
-    delete(&|found| found == comment)
+    delete(&|found| found == comment).map(Some)
 }
 
 /// Removes the rules of this network's attachments that are not in `valid`, if the runtime said
@@ -69,7 +70,7 @@ pub fn sweep(
     let Some(valid) = valid.filter(|_| asked) else {
         return Ok(());
     };
-    delete(&is_stale(&request.network, valid))
+    delete(&is_stale(&request.network, valid)).map(drop)
 }
 
 /// Whether the attachment has a rule for each of `count` addresses, where `asked` for.
@@ -98,10 +99,13 @@ pub fn check(request: &Request<'_>, asked: bool, count: usize) -> Result<(), Err
     Ok(())
 }
 
-fn delete(is_stale: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+fn delete(is_stale: &dyn Fn(&str) -> bool) -> Result<Nftables, Error> {
     let is_stale = |owner: &Owner| is_stale(&owner.comment);
-    let deleted = Nftables::open().and_then(|mut n| n.delete_rules(&[chain()], &is_stale));
-    deleted.map(drop).map_err(|error| pod::kernel(&error))
+    let deleted = Nftables::open().and_then(|mut nftables| {
+        nftables.delete_rules(&[chain()], &is_stale)?;
+        Ok(nftables)
+    });
+    deleted.map_err(|error| pod::kernel(&error))
 }
 
 fn chain() -> ChainRef {

@@ -47,7 +47,7 @@ impl Plugin for Ptp {
         let unmasked = masquerade::remove(request, config.masquerade);
         pair::detach(request)
             .and(ipam::release(request, &config.ipam))
-            .and(unmasked)
+            .and(unmasked.map(drop))
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {

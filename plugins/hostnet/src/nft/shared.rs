@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use netstate::nft::{ChainRef, Owner, SharedRules, SharedTable, TableFamily};
+use netstate::nft::{ChainRef, Owner, SharedRules, SharedTable, Table, TableFamily};
 
 use crate::error::Result;
 use crate::nft::{Nftables, encode, message, named};
@@ -43,14 +43,7 @@ impl Nftables {
         chains: &[ChainRef],
         is_stale: &dyn Fn(&Owner) -> bool,
     ) -> Result<usize> {
-        let mut adding = Vec::new();
-        for table in &shared.tables {
-            frame(table, &mut adding)?;
-            for rule in &table.rules {
-                adding.push(encode::owned_rule(&table.frame, rule, &shared.owner)?);
-            }
-        }
-        self.change(&adding, chains, is_stale)
+        self.change(Some(shared), chains, is_stale)
     }
 
     /// Removes the rules in `chains` whose owner `is_stale` says so, in one transaction; returns
@@ -63,7 +56,7 @@ impl Nftables {
         chains: &[ChainRef],
         is_stale: &dyn Fn(&Owner) -> bool,
     ) -> Result<usize> {
-        self.change(&[], chains, is_stale)
+        self.change(None, chains, is_stale)
     }
 
     /// The owners of the rules of a chain, in the rules' order. A chain that is not there has none.
@@ -75,34 +68,75 @@ impl Nftables {
         Ok(rules.into_iter().map(|rule| rule.owner).collect())
     }
 
-    /// One transaction of `adding` and of the deletion of what is stale. Handles are those of the
-    /// rules before it, so its own additions are never hit.
+    /// One transaction of what is added and of the deletion of what is stale. Handles are those of
+    /// the rules before it, so its own additions are never hit.
     fn change(
         &mut self,
-        adding: &[Message],
+        adding: Option<&SharedRules>,
         chains: &[ChainRef],
         is_stale: &dyn Fn(&Owner) -> bool,
     ) -> Result<usize> {
         let shown = chains.first().map_or("shared", |chain| &*chain.table);
+        let mut trust = true;
         loop {
             let rules = self.owned_rules(chains)?;
-            let stale: Vec<Message> = rules
+            let mut messages: Vec<Message> = rules
                 .iter()
                 .filter(|rule| is_stale(&rule.owner))
                 .map(delete)
                 .collect();
-            let count = stale.len();
-            if count == 0 && adding.is_empty() {
+            let count = messages.len();
+            if let Some(shared) = adding {
+                self.additions(shared, trust, &mut messages)?;
+            }
+            if messages.is_empty() {
                 return Ok(0);
             }
-            let mut messages = stale;
-            messages.extend(adding.iter().cloned());
             match self.batch(messages, ("change nftables rules of", &shown)) {
-                // Somebody else removed one since, so that nothing was done here: what is left?
-                Err(error) if error.is_not_found() && count > 0 => {}
+                // Somebody else removed a rule since, or a chain, so that nothing was done here:
+                // what is left?
+                Err(error) if error.is_not_found() && (trust || count > 0) => trust = false,
                 other => return other.map(|()| count),
             }
         }
+    }
+
+    /// The messages that add the owner's rules, each table's after those that make its frame. With
+    /// `trust` a frame counts as whole, and is left alone, when its own rules are there: to write it
+    /// anew for every container would keep the kernel busy for several milliseconds each time.
+    fn additions(
+        &mut self,
+        shared: &SharedRules,
+        trust: bool,
+        messages: &mut Vec<Message>,
+    ) -> Result<()> {
+        for table in &shared.tables {
+            if !trust || !self.holds_rules_of(&table.frame)? {
+                frame(table, messages)?;
+            }
+            for rule in &table.rules {
+                messages.push(encode::owned_rule(&table.frame, rule, &shared.owner)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether each chain of `frame` that has rules there has as many in the kernel.
+    fn holds_rules_of(&mut self, frame: &Table) -> Result<bool> {
+        let exact = frame.chains.iter();
+        for (name, chain) in exact.filter(|(_, chain)| !chain.rules.is_empty()) {
+            let mut request = message(frame.family, nf::GETRULE, 0);
+            request
+                .text(nf::RULE_TABLE, &frame.name)
+                .text(nf::RULE_CHAIN, name);
+            match self.wire.dump(&request, ("list nftables rules of", name)) {
+                Ok(found) if found.len() == chain.rules.len() => {}
+                Ok(_) => return Ok(false),
+                Err(error) if error.is_not_found() => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 
     /// Every rule of `chains` that has an owner, in the chains' order. Each table is asked once.

@@ -45,6 +45,11 @@ impl Message {
         message
     }
 
+    /// Its kind.
+    pub(crate) fn kind(&self) -> u16 {
+        u16::from_ne_bytes([self.bytes[4], self.bytes[5]])
+    }
+
     /// Adds flags.
     pub(crate) fn flag(mut self, flags: u16) -> Self {
         let now = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]) | flags;
