@@ -46,6 +46,10 @@ pub struct FilterInfo {
     pub kind: String,
     /// Its priority; the least comes first.
     pub priority: u16,
+    /// The EtherType it is asked for.
+    pub protocol: u16,
+    /// Its number among the filters of its priority.
+    pub handle: u32,
     /// Number of the link that packets are redirected to, if the filter's first action does that;
     /// 0 when that link is gone.
     pub redirects_to: Option<u32>,
@@ -55,20 +59,16 @@ pub struct FilterInfo {
 
 impl Netlink {
     /// Sends everything that comes in by link `name`, and that no filter before it took, out by link
-    /// `to`. A redirection that is there already is replaced. The link needs a `clsact` or an
-    /// `ingress` qdisc.
+    /// `to`. Replaces a redirection that is there already, or leads to a link that is gone. The link
+    /// needs a `clsact` or an `ingress` qdisc.
     ///
     /// # Errors
     /// When a link or the qdisc is missing, or the kernel refuses.
     pub fn redirect(&mut self, name: &IfName, to: &IfName) -> Result<()> {
         let (link, target) = (self.link_index(name)?, self.link_index(to)?);
         self.delete_redirects(link)?;
-        let body = tcmsg(
-            link,
-            0,
-            TC_CLSACT_INGRESS,
-            info(REDIRECT_PRIORITY, ETH_P_ALL),
-        );
+        let tail = info(REDIRECT_PRIORITY, ETH_P_ALL);
+        let body = tcmsg(link, 0, TC_CLSACT_INGRESS, tail);
         let mut message = Message::new(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, &body);
         message.text(TCA_KIND, "u32").nest(TCA_OPTIONS, |m| {
             m.attr(TCA_U32_SEL, &selector(&[(0, 0, 0)]));
@@ -86,7 +86,8 @@ impl Netlink {
             .request(message, ("redirect what comes in by", name))
     }
 
-    /// Removes what [`Netlink::redirect`] made; an absent one is no error.
+    /// Removes what [`Netlink::redirect`] made, and redirections to links that are gone, which drop
+    /// everything; an absent one is no error.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -98,18 +99,17 @@ impl Netlink {
     }
 
     fn delete_redirects(&mut self, link: u32) -> Result<()> {
-        let body = tcmsg(
-            link,
-            0,
-            TC_CLSACT_INGRESS,
-            info(REDIRECT_PRIORITY, ETH_P_ALL),
-        );
-        let message = Message::new(RTM_DELTFILTER, 0, &body);
-        match self.wire.request(message, ("delete filter of link", &link)) {
-            // Without the qdisc there is no such parent.
-            Err(error) if error.kind == crate::ErrorKind::Invalid => Ok(()),
-            other => absent_is_fine(other),
+        for filter in self.filters(link, TC_CLSACT_INGRESS)? {
+            let is_ours = filter.priority == REDIRECT_PRIORITY && filter.redirects_to.is_some();
+            if is_ours || filter.redirects_to == Some(0) {
+                let tail = info(filter.priority, filter.protocol);
+                let body = tcmsg(link, filter.handle, TC_CLSACT_INGRESS, tail);
+                let message = Message::new(RTM_DELTFILTER, 0, &body);
+                let deleted = self.wire.request(message, ("delete filter of link", &link));
+                absent_is_fine(deleted)?;
+            }
         }
+        Ok(())
     }
 
     /// The filters on what comes in by a link, in the order they are asked.
@@ -120,19 +120,29 @@ impl Netlink {
         self.filters(link, TC_CLSACT_INGRESS)
     }
 
-    /// Whether filters hang at a link's `clsact` or `ingress` qdisc in any direction.
+    /// The filters of a link's `clsact` or `ingress` qdisc, on what comes in and on what leaves.
     ///
     /// # Errors
     /// When the kernel refuses to tell.
-    pub fn has_filters(&mut self, link: u32) -> Result<bool> {
-        Ok(!self.filters(link, TC_CLSACT_INGRESS)?.is_empty()
-            || !self.filters(link, TC_CLSACT_EGRESS)?.is_empty())
+    pub fn filters_both_ways(&mut self, link: u32) -> Result<Vec<FilterInfo>> {
+        let mut filters = self.filters(link, TC_CLSACT_INGRESS)?;
+        filters.extend(self.filters(link, TC_CLSACT_EGRESS)?);
+        Ok(filters)
+    }
+
+    /// How many filters choose a class of a link's `htb`.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub fn count_class_filters(&mut self, link: u32) -> Result<usize> {
+        self.filters(link, ROOT_HANDLE).map(|filters| filters.len())
     }
 
     fn filters(&mut self, link: u32, parent: u32) -> Result<Vec<FilterInfo>> {
         let message = Message::new(RTM_GETTFILTER, 0, &tcmsg(link, 0, parent, 0));
         match self.wire.dump(&message, ("list filters of link", &link)) {
             Ok(found) => Ok(found.iter().filter_map(parse).collect()),
+            // Without the qdisc there is no such parent.
             Err(error) if error.is_not_found() => Ok(Vec::new()),
             Err(error) if error.kind == crate::ErrorKind::Invalid => Ok(Vec::new()),
             Err(error) => Err(error),
@@ -228,10 +238,12 @@ fn parse(reply: &Reply) -> Option<FilterInfo> {
         .filter(|action| find(action, TCA_ACT_KIND).map(read_text).as_deref() == Some("mirred"))
         .and_then(|action| find(find(action, TCA_ACT_OPTIONS)?, TCA_MIRRED_PARMS))
         .map(|parameters| read_u32(parameters, MIRRED_IFINDEX));
-    let priority = u16::try_from(read_u32(&reply.body, 16) >> 16).unwrap_or(0);
+    let [priority, protocol] = [16, 0].map(|shift| (read_u32(&reply.body, 16) >> shift) & 0xffff);
     is_filter.then_some(FilterInfo {
         kind,
-        priority,
+        priority: u16::try_from(priority).unwrap_or(0),
+        protocol: u16::from_be(u16::try_from(protocol).unwrap_or(0)),
+        handle: read_u32(&reply.body, 8),
         redirects_to,
     })
 }

@@ -124,11 +124,8 @@ impl Netlink {
     }
 
     fn create_htb(&mut self, link: u32, name: &IfName, htb: &Htb) -> Result<()> {
-        let (default, chosen) = if htb.limited {
-            (OPEN_CLASS, LIMITED_CLASS)
-        } else {
-            (LIMITED_CLASS, OPEN_CLASS)
-        };
+        let default = default_class(htb);
+        let chosen = OPEN_CLASS ^ LIMITED_CLASS ^ default;
         let message = new(link, at_root(), "htb", |m| {
             let mut glob = [0; 20];
             let minor = default & 0xffff;
@@ -181,6 +178,16 @@ impl Netlink {
             })
         };
         Ok(of(LIMITED_CLASS).zip(of(OPEN_CLASS)))
+    }
+}
+
+/// The class of packets that no subnet's filter knows.
+#[must_use]
+pub const fn default_class(htb: &Htb) -> u32 {
+    if htb.limited {
+        OPEN_CLASS
+    } else {
+        LIMITED_CLASS
     }
 }
 

@@ -96,10 +96,12 @@ fn a_redirection_is_made_again_and_removed_alone() {
         netlink.create_qdisc(&v0_name, &Qdisc::Clsact).unwrap();
         let found = netlink.qdisc(v0, QdiscAt::Ingress).unwrap().unwrap();
         assert_eq!(found.kind, "clsact");
-        assert!(!netlink.has_filters(v0).unwrap());
+        assert_eq!(netlink.filters_both_ways(v0).unwrap(), []);
         let ours = FilterInfo {
             kind: "u32".to_owned(),
             priority: towline_hostnet::filters::REDIRECT_PRIORITY,
+            protocol: 3,
+            handle: 0x8000_0800,
             redirects_to: Some(i0),
         };
         for _ in 0..2 {
@@ -109,7 +111,6 @@ fn a_redirection_is_made_again_and_removed_alone() {
                 std::slice::from_ref(&ours)
             );
         }
-        assert!(netlink.has_filters(v0).unwrap());
         netlink.delete_link(&i0_name).unwrap();
         let gone = FilterInfo {
             redirects_to: Some(0),
@@ -119,7 +120,7 @@ fn a_redirection_is_made_again_and_removed_alone() {
         for _ in 0..2 {
             netlink.delete_redirect(&v0_name).unwrap();
         }
-        assert!(!netlink.has_filters(v0).unwrap());
+        assert_eq!(netlink.filters_both_ways(v0).unwrap(), []);
         for _ in 0..2 {
             netlink.delete_qdisc(&v0_name, QdiscAt::Ingress).unwrap();
         }
@@ -157,6 +158,7 @@ fn classes_by_subnet_are_shown_as_they_were_made() {
                 ticks: 1_562_500,
             };
             assert_eq!(shaped, expected);
+            assert_eq!(netlink.count_class_filters(v0).unwrap(), subnets.len());
             assert_eq!(open.rate, 100_000_000_000);
             netlink.delete_qdisc(&name("v0"), QdiscAt::Root).unwrap();
         }

@@ -5,6 +5,7 @@
 //! joins them: config, IPAM, plan, [`hostnet::apply`], result; on failure undo, then IPAM DEL.
 #![forbid(unsafe_code)]
 
+pub mod bandwidth;
 pub mod bridge;
 pub mod delegate;
 pub mod device;
@@ -39,6 +40,7 @@ use protocol::{Env, Plugin, Registry};
 
 /// Every plugin of this program.
 pub static PLUGINS: &[&dyn Plugin] = &[
+    &bandwidth::Bandwidth,
     &bridge::Bridge,
     &dummy::Dummy,
     &flannel::Flannel,
