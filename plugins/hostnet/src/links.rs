@@ -12,11 +12,11 @@ use crate::error::{Error, Result, absent_is_fine};
 use crate::socket::Netlink;
 use crate::wire::message::{Message, Reply, attrs, find, read_ip, read_text, read_u16, read_u32};
 use crate::wire::rt::{
-    IFF_ALLMULTI, IFF_PROMISC, IFF_UP, IFLA_ADDRESS, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA,
-    IFLA_INFO_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU,
-    IFLA_OPERSTATE, IFLA_PROMISCUITY, IFLA_TXQLEN, IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING,
-    IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT, RTM_DELLINK,
-    RTM_GETLINK,
+    IFF_ALLMULTI, IFF_PROMISC, IFF_UP, IFLA_ADDRESS, IFLA_BRPORT_ISOLATED, IFLA_IFALIAS,
+    IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_LINK,
+    IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_OPERSTATE, IFLA_PROMISCUITY,
+    IFLA_TXQLEN, IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING, IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL,
+    IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT, RTM_DELLINK, RTM_GETLINK,
 };
 
 pub use change::PortFlag;
@@ -58,6 +58,8 @@ pub struct LinkInfo {
     pub all_multicast: bool,
     /// Packets its queue holds.
     pub queue_length: u32,
+    /// Whether it is a bridge port that exchanges no frames with other isolated ports.
+    pub isolated: bool,
     /// Its alias; empty without one.
     pub alias: String,
     /// What only its kind has, except for VXLAN.
@@ -159,6 +161,7 @@ fn parse(reply: &Reply) -> Option<LinkInfo> {
         promiscuous: flags & IFF_PROMISC != 0,
         all_multicast: flags & IFF_ALLMULTI != 0,
         queue_length: 0,
+        isolated: false,
         alias: String::new(),
         details: LinkDetails::None,
         vxlan: None,
@@ -183,6 +186,8 @@ fn parse(reply: &Reply) -> Option<LinkInfo> {
 }
 
 fn parse_info(link: &mut LinkInfo, info: &[u8]) {
+    let port = find(info, IFLA_INFO_SLAVE_DATA).and_then(|port| find(port, IFLA_BRPORT_ISOLATED));
+    link.isolated = port.is_some_and(|value| value.first() == Some(&1));
     link.kind = find(info, IFLA_INFO_KIND)
         .map(read_text)
         .unwrap_or_default();

@@ -4,9 +4,12 @@
 //! A rule is compared word by word, so write it as `iptables-save` prints it: `-s`, `-d`, `-i`,
 //! `-o`, `-p` in this order and addresses with a prefix length, then matches, then the target.
 
-use std::collections::BTreeMap;
+mod saved;
+
 use std::fmt;
 use std::fmt::Write as _;
+
+pub use saved::{Chain, Saved};
 
 /// One rule: the words after `-A CHAIN`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,22 +29,6 @@ struct Line {
     /// What stands between the chain's name and the rule.
     place: String,
     rule: Rule,
-}
-
-/// A table as `iptables-save` printed it. One that is not there has no chains.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Saved {
-    /// Chains by name.
-    pub chains: BTreeMap<String, Chain>,
-}
-
-/// A chain as `iptables-save` printed it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Chain {
-    /// `ACCEPT` or `DROP` for a chain of the kernel, `-` for one made by a user.
-    pub policy: String,
-    /// The rules in order.
-    pub rules: Vec<Rule>,
 }
 
 /// A word that cannot be written into a line for `iptables-restore`.
@@ -252,55 +239,6 @@ impl Batch {
             rule,
         });
         self
-    }
-}
-
-// === impl Saved ===
-
-impl Saved {
-    /// Reads `table` from what `iptables-save` printed. Lines that are none of a table are left out.
-    #[must_use]
-    pub fn parse(text: &str, table: &str) -> Self {
-        let mut saved = Self::default();
-        let mut ours = false;
-        for line in text.lines() {
-            if let Some(name) = line.strip_prefix('*') {
-                ours = name.trim() == table;
-            } else if let Some(chain) = line.strip_prefix(':').filter(|_| ours) {
-                let mut parts = chain.split_whitespace();
-                let (name, policy) = (parts.next().unwrap_or_default(), parts.next());
-                let chain = saved.chains.entry(name.to_owned()).or_default();
-                policy.unwrap_or_default().clone_into(&mut chain.policy);
-            } else if let Some(rule) = line.strip_prefix("-A ").filter(|_| ours) {
-                let mut words = words(rule);
-                if !words.is_empty() {
-                    let chain = saved.chains.entry(words.remove(0)).or_default();
-                    chain.rules.push(Rule(words));
-                }
-            }
-        }
-        saved
-    }
-
-    /// The rules of a chain; one that is not there has none.
-    #[must_use]
-    pub fn rules(&self, chain: &str) -> &[Rule] {
-        self.chains
-            .get(chain)
-            .map_or(&[], |chain| chain.rules.as_slice())
-    }
-
-    /// Whether a chain has exactly this rule.
-    #[must_use]
-    pub fn has(&self, chain: &str, rule: &Rule) -> bool {
-        self.rules(chain).contains(rule)
-    }
-
-    /// Whether any rule goes to `chain`.
-    #[must_use]
-    pub fn is_target(&self, chain: &str) -> bool {
-        let mut rules = self.chains.values().flat_map(|chain| &chain.rules);
-        rules.any(|rule| rule.target() == Some(chain))
     }
 }
 

@@ -10,6 +10,7 @@ pub mod bridge;
 pub mod delegate;
 pub mod device;
 pub mod dummy;
+pub mod firewall;
 pub mod flannel;
 pub mod host_device;
 pub mod host_local;
@@ -45,6 +46,7 @@ pub static PLUGINS: &[&dyn Plugin] = &[
     &dummy::Dummy,
     &flannel::Flannel,
     &host_device::HostDevice,
+    &firewall::Firewall,
     &host_local::HostLocal,
     &ipvlan::Ipvlan,
     &loopback::Loopback,
