@@ -41,6 +41,7 @@ fn below() -> LinkInfo {
         promiscuous: false,
         all_multicast: false,
         queue_length: 1000,
+        isolated: false,
         alias: String::new(),
         details: LinkDetails::None,
         vxlan: None,
