@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 /// See, explain and diagnose this node's networking.
 ///
-/// Reads from the daemon's socket on this node (root only); nothing here changes anything.
+/// Reads from the daemon's socket on this node (root only); nothing here but `cni` changes anything.
 #[derive(Debug, Parser)]
 #[command(name = "towline", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -119,6 +119,18 @@ Examples:
     Counters,
     /// eBPF maps: how full they are
     Maps,
+    /// Run a network's CNI plugins as a container runtime does
+    #[command(after_help = "\
+Examples:
+  towline cni add cbr0 /run/netns/test
+  CAP_ARGS='{\"portMappings\":[{\"hostPort\":80,\"containerPort\":80}]}' towline cni add cbr0 /run/netns/test
+  towline cni del cbr0 /run/netns/test
+  towline cni gc cbr0")]
+    Cni {
+        /// What to do
+        #[command(subcommand)]
+        command: crate::cni::Command,
+    },
     /// Versions of this tool and of the daemon
     Version,
     /// Print a completion script for a shell

@@ -2,6 +2,7 @@
 
 mod args;
 mod client;
+mod cni;
 mod drops;
 mod kernel;
 mod show;
@@ -64,6 +65,7 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Counters => (View::Counters, "/v1/counters".to_owned()),
         Command::Maps => (View::Maps, "/v1/maps".to_owned()),
         Command::Drops { follow } => return show_drops(&daemon, *follow, &cli.options).await,
+        Command::Cni { command } => return cni::run(command),
         Command::Version => return show_version(&daemon, &cli.options).await,
         Command::Completion { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "towline", &mut io::stdout());

@@ -1,5 +1,7 @@
 //! `CNI_ARGS`: `KEY=VALUE;KEY=VALUE`.
 
+use std::fmt;
+
 use crate::error::Error;
 
 /// The runtime's extra arguments, in order.
@@ -41,6 +43,13 @@ impl Args {
             .map(|(_, v)| v.as_str())
     }
 
+    /// All pairs, in order.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
     /// Refuses keys that are not in `known`, unless `IgnoreUnknown` is `1` or `true`.
     ///
     /// # Errors
@@ -67,5 +76,23 @@ impl Args {
             unknown.join(", ")
         );
         Err(Error::environment(msg))
+    }
+}
+
+impl FromIterator<(String, String)> for Args {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
+        Self {
+            pairs: pairs.into_iter().collect(),
+        }
+    }
+}
+
+impl fmt::Display for Args {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (key, value)) in self.pairs.iter().enumerate() {
+            let separator = if at == 0 { "" } else { ";" };
+            write!(f, "{separator}{key}={value}")?;
+        }
+        Ok(())
     }
 }

@@ -57,12 +57,12 @@ impl Request<'_> {
 }
 
 /// What a program answered.
-struct Output {
+pub(crate) struct Output {
     success: bool,
     stdout: Vec<u8>,
 }
 
-fn find(name: &str, path: &[PathBuf]) -> Result<PathBuf, Error> {
+pub(crate) fn find(name: &str, path: &[PathBuf]) -> Result<PathBuf, Error> {
     if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
         return Err(Error::config(format!(
             "plugin type {name:?} is no file name; name a plugin"
@@ -90,7 +90,7 @@ fn is_this_program(file: &Path) -> bool {
     }
 }
 
-fn execute(file: &Path, env: &crate::env::Env, config: &[u8]) -> Result<Output, Error> {
+pub(crate) fn execute(file: &Path, env: &crate::env::Env, config: &[u8]) -> Result<Output, Error> {
     let shown = file.display();
     let failed = |error: std::io::Error| Error::io(format!("cannot run {shown}")).details(error);
     let mut child = std::process::Command::new(file)
@@ -124,7 +124,7 @@ fn feed(child: &mut Child, config: &[u8]) -> std::io::Result<()> {
     }
 }
 
-fn understand(
+pub(crate) fn understand(
     name: &str,
     command: Command,
     version: Version,
@@ -144,6 +144,10 @@ fn understand(
         let msg = format!("plugin {name} answered no JSON ({error})");
         Error::decode(msg).details(text())
     })?;
+    // A plugin that names no version means the configuration's, unless its result has a form that
+    // this version has not.
+    let oldest = ["ip4", "ip6"].iter().any(|key| document.get(key).is_some());
+    let version = if oldest { Version::V020 } else { version };
     let (result, own) = AddResult::decode(&document, version)?;
     Ok(Done::Result(result, own))
 }

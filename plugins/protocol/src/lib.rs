@@ -15,6 +15,7 @@ pub mod plugin;
 pub mod request;
 pub mod result;
 pub mod run;
+pub mod runtime;
 pub mod version;
 
 pub use args::Args;

@@ -232,7 +232,7 @@ fn ifname(text: &str) -> Result<(), &'static str> {
 }
 
 /// A container ID or network name.
-fn is_identifier(text: &str) -> bool {
+pub(crate) fn is_identifier(text: &str) -> bool {
     let mut characters = text.chars();
     characters.next().is_some_and(|c| c.is_ascii_alphanumeric())
         && characters.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))

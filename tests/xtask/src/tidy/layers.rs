@@ -37,6 +37,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "towline-desired",
             "towline-loader",
             "towline-hostnet",
+            // `towline cni` is a runtime: it executes plugins, and knows nothing of the suite.
+            "towline-protocol",
             "towline-netstate",
             "towline-ebpf-shared",
         ],
