@@ -4,11 +4,11 @@ use netstate::{LinkAt, NetnsPath, Op, Place, Step, undo};
 
 use crate::error::{Error, Result};
 use crate::links::{PortFlag, wished_netns};
-use crate::netns::Netns;
+use crate::netns::{Inside, Netns};
 use crate::nft::Nftables;
 use crate::routes::PROTOCOL_BOOT;
 use crate::socket::Netlink;
-use crate::sysctl;
+use crate::{sysctl, tap};
 
 /// The two namespaces that steps are taken in.
 #[derive(Debug)]
@@ -83,6 +83,15 @@ impl Places {
         }
     }
 
+    /// Moves the calling thread to `place` until the guard is dropped.
+    fn enter(&self, place: Place) -> Result<Option<Inside>> {
+        match (place, &self.pod) {
+            (Place::Host, _) => Ok(None),
+            (Place::Pod, Some((netns, _))) => netns.enter().map(Some),
+            (Place::Pod, None) => Err(no_pod()),
+        }
+    }
+
     fn netlink(&mut self, place: Place) -> Result<&mut Netlink> {
         match place {
             Place::Host => Ok(&mut self.host),
@@ -136,6 +145,10 @@ fn take(places: &mut Places, step: &Step) -> Result<()> {
             }
         }
         Op::MoveLink { from, to } => move_link(places, from, to),
+        Op::CreateTap(tap) => {
+            let _inside = places.enter(step.place)?;
+            tap::create(tap)
+        }
         Op::AddRules(rules) => places.nftables(step.place)?.add_rules(rules),
         Op::DeleteRules(chains, owner) => {
             let mut nftables = places.nftables(step.place)?;
@@ -148,11 +161,7 @@ fn take(places: &mut Places, step: &Step) -> Result<()> {
             value,
             required,
         } => {
-            let _inside = match (step.place, &places.pod) {
-                (Place::Host, _) => None,
-                (Place::Pod, Some((netns, _))) => Some(netns.enter()?),
-                (Place::Pod, None) => return Err(no_pod()),
-            };
+            let _inside = places.enter(step.place)?;
             match sysctl::write(name, value) {
                 Err(error) if error.is_not_found() && !required => Ok(()),
                 other => other,

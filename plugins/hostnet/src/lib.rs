@@ -20,6 +20,7 @@ pub mod qdiscs;
 pub mod routes;
 pub mod socket;
 pub mod sysctl;
+pub mod tap;
 pub mod targets;
 mod wire;
 

@@ -20,6 +20,7 @@ pub mod qdisc;
 pub mod reconcile;
 pub mod route;
 pub mod step;
+pub mod tap;
 pub mod target;
 
 pub use addr::Address;
@@ -34,4 +35,5 @@ pub use qdisc::{Bucket, Htb, Qdisc, QdiscAt, Remote};
 pub use reconcile::{Failure, Report, Stage, Wanted, reconcile};
 pub use route::{Route, RouteKey, Scope};
 pub use step::{LinkAt, Op, Place, Step, undo};
+pub use tap::Tap;
 pub use target::Target;

@@ -12,6 +12,7 @@ use crate::nft::{ChainRef, Owner, SharedRules};
 use crate::numbers::Mtu;
 use crate::qdisc::{Qdisc, QdiscAt};
 use crate::route::Route;
+use crate::tap::Tap;
 
 /// In which network namespace a step is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -56,6 +57,8 @@ pub enum Op {
     CreateLink(Link),
     /// Creates a link unless one of that name and kind is there; brings it up if asked.
     EnsureLink(Link),
+    /// Creates a tap device.
+    CreateTap(Tap),
     /// Removes a link; an absent one is no error.
     DeleteLink(IfName),
     /// Brings a link up.
@@ -168,6 +171,7 @@ pub fn undo(step: &Step) -> Option<Step> {
             }
             Op::DeleteLink(link.name.clone())
         }
+        Op::CreateTap(tap) => Op::DeleteLink(tap.name.clone()),
         Op::Rename { from, to } => Op::Rename {
             from: to.clone(),
             to: from.clone(),

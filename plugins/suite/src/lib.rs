@@ -30,6 +30,7 @@ pub mod ptp;
 pub mod saved;
 pub mod static_addresses;
 pub mod subnet;
+pub mod tap;
 pub mod towline;
 pub mod vlan;
 
@@ -53,6 +54,7 @@ pub static PLUGINS: &[&dyn Plugin] = &[
     &macvlan::Macvlan,
     &ptp::Ptp,
     &static_addresses::Static,
+    &tap::Tap,
     &towline::Towline,
     &vlan::Vlan,
 ];

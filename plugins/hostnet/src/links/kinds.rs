@@ -4,9 +4,12 @@ use netstate::{IpvlanMode, LinkKind, MacvlanMode};
 
 use crate::wire::message::{Message, find, read_u16, read_u32};
 use crate::wire::rt::{
-    IFLA_INFO_DATA, IFLA_IPVLAN_MODE, IFLA_MACVLAN_BC_QUEUE_LEN, IFLA_MACVLAN_MODE, IFLA_VLAN_ID,
-    IFLA_VRF_TABLE,
+    IFLA_INFO_DATA, IFLA_IPVLAN_MODE, IFLA_MACVLAN_BC_QUEUE_LEN, IFLA_MACVLAN_MODE, IFLA_TUN_GROUP,
+    IFLA_TUN_MULTI_QUEUE, IFLA_TUN_OWNER, IFLA_TUN_TYPE, IFLA_VLAN_ID, IFLA_VRF_TABLE,
 };
+
+/// `IFF_TAP` as the kernel reports it.
+const IFF_TAP: u8 = 2;
 
 /// What only an interface of its kind has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,6 +26,15 @@ pub enum LinkDetails {
     Vlan(u16),
     /// A VRF's routing table.
     Vrf(u32),
+    /// A tap device.
+    Tap {
+        /// Whether it has several queues.
+        multi_queue: bool,
+        /// The user that may open it.
+        owner: Option<u32>,
+        /// The group that may open it.
+        group: Option<u32>,
+    },
 }
 
 /// The kernel's name of a kind that can be created.
@@ -73,6 +85,14 @@ pub(super) fn decode(kind: &str, data: &[u8]) -> LinkDetails {
         }
         "ipvlan" => LinkDetails::Ipvlan(short(IFLA_IPVLAN_MODE).and_then(IpvlanMode::from_number)),
         "vlan" => short(IFLA_VLAN_ID).map_or(LinkDetails::None, LinkDetails::Vlan),
+        "tun" if find(data, IFLA_TUN_TYPE).and_then(|value| value.first()) == Some(&IFF_TAP) => {
+            let several = find(data, IFLA_TUN_MULTI_QUEUE).and_then(|value| value.first());
+            LinkDetails::Tap {
+                multi_queue: several == Some(&1),
+                owner: long(IFLA_TUN_OWNER),
+                group: long(IFLA_TUN_GROUP),
+            }
+        }
         "vrf" => long(IFLA_VRF_TABLE).map_or(LinkDetails::None, LinkDetails::Vrf),
         _ => LinkDetails::None,
     }

@@ -49,6 +49,10 @@ pub(crate) const IFLA_VXLAN_LOCAL6: u16 = 17;
 pub(crate) const IFLA_MACVLAN_MODE: u16 = 1;
 pub(crate) const IFLA_MACVLAN_BC_QUEUE_LEN: u16 = 7;
 pub(crate) const IFLA_IPVLAN_MODE: u16 = 1;
+pub(crate) const IFLA_TUN_OWNER: u16 = 1;
+pub(crate) const IFLA_TUN_GROUP: u16 = 2;
+pub(crate) const IFLA_TUN_TYPE: u16 = 3;
+pub(crate) const IFLA_TUN_MULTI_QUEUE: u16 = 7;
 pub(crate) const IFLA_VLAN_ID: u16 = 1;
 pub(crate) const IFLA_VRF_TABLE: u16 = 1;
 
