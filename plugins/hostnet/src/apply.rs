@@ -156,6 +156,14 @@ fn take(places: &mut Places, step: &Step) -> Result<()> {
                 .delete_rules(chains, &|found| found == owner)
                 .map(drop)
         }
+        Op::AwaitAddresses(name) => {
+            let _inside = places.enter(step.place)?;
+            places.netlink(step.place)?.await_addresses(name)
+        }
+        Op::AwaitRunning(name) => {
+            let _inside = places.enter(step.place)?;
+            places.netlink(step.place)?.await_running(name)
+        }
         Op::WriteSysctl {
             name,
             value,
@@ -218,6 +226,8 @@ fn change(netlink: &mut Netlink, op: &Op) -> Result<()> {
         Op::SetMaster(name, master) => netlink.set_master(name, Some(master)),
         Op::SetHairpin(name, on) => netlink.set_port(name, PortFlag::Hairpin, *on),
         Op::SetIsolated(name, on) => netlink.set_port(name, PortFlag::Isolated, *on),
+        Op::SetVlanFiltering(name, on) => netlink.set_vlan_filtering(name, *on),
+        Op::SetPortVlans(name, vlans) => netlink.set_port_vlans(name, vlans),
         Op::SetPromiscuous(name, on) => netlink.set_promiscuous(name, *on),
         Op::AddAddress(name, address) => netlink.add_address(name, address),
         Op::EnsureAddress(name, address) => match netlink.add_address(name, address) {

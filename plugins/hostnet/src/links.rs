@@ -3,6 +3,7 @@
 mod change;
 mod create;
 mod kinds;
+mod vlans;
 
 use std::net::IpAddr;
 
@@ -12,11 +13,12 @@ use crate::error::{Error, Result, absent_is_fine};
 use crate::socket::Netlink;
 use crate::wire::message::{Message, Reply, attrs, find, read_ip, read_text, read_u16, read_u32};
 use crate::wire::rt::{
-    IFF_ALLMULTI, IFF_PROMISC, IFF_UP, IFLA_ADDRESS, IFLA_BRPORT_ISOLATED, IFLA_IFALIAS,
-    IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_LINK,
-    IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_OPERSTATE, IFLA_PROMISCUITY,
-    IFLA_TXQLEN, IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING, IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL,
-    IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT, RTM_DELLINK, RTM_GETLINK,
+    IFF_ALLMULTI, IFF_PROMISC, IFF_UP, IFLA_ADDRESS, IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE,
+    IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA,
+    IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU,
+    IFLA_OPERSTATE, IFLA_PROMISCUITY, IFLA_TXQLEN, IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING,
+    IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT, RTM_DELLINK,
+    RTM_GETLINK,
 };
 
 pub use change::PortFlag;
@@ -26,6 +28,15 @@ pub use kinds::LinkDetails;
 /// Length of `struct ifinfomsg`.
 pub(crate) const IFINFO: usize = 16;
 const OPERSTATE_UP: u8 = 6;
+
+/// What a bridge port has beyond other interfaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortInfo {
+    /// Frames may go back out of the port they came by.
+    pub hairpin: bool,
+    /// Frames go only to ports that are not isolated.
+    pub isolated: bool,
+}
 
 /// An interface as the kernel shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +53,8 @@ pub struct LinkInfo {
     pub mtu: Option<Mtu>,
     /// Number of the bridge (or other device) it is a port of.
     pub master: Option<u32>,
+    /// What it has as the port of a bridge.
+    pub port: Option<PortInfo>,
     /// For a veth the number of its peer, in the peer's namespace; for others of the device below.
     pub peer: Option<u32>,
     /// Whether it is administratively up.
@@ -58,8 +71,6 @@ pub struct LinkInfo {
     pub all_multicast: bool,
     /// Packets its queue holds.
     pub queue_length: u32,
-    /// Whether it is a bridge port that exchanges no frames with other isolated ports.
-    pub isolated: bool,
     /// Its alias; empty without one.
     pub alias: String,
     /// What only its kind has, except for VXLAN.
@@ -153,6 +164,7 @@ fn parse(reply: &Reply) -> Option<LinkInfo> {
         mac: None,
         mtu: None,
         master: None,
+        port: None,
         peer: None,
         up: flags & IFF_UP != 0,
         running: false,
@@ -161,7 +173,6 @@ fn parse(reply: &Reply) -> Option<LinkInfo> {
         promiscuous: flags & IFF_PROMISC != 0,
         all_multicast: flags & IFF_ALLMULTI != 0,
         queue_length: 0,
-        isolated: false,
         alias: String::new(),
         details: LinkDetails::None,
         vxlan: None,
@@ -186,11 +197,16 @@ fn parse(reply: &Reply) -> Option<LinkInfo> {
 }
 
 fn parse_info(link: &mut LinkInfo, info: &[u8]) {
-    let port = find(info, IFLA_INFO_SLAVE_DATA).and_then(|port| find(port, IFLA_BRPORT_ISOLATED));
-    link.isolated = port.is_some_and(|value| value.first() == Some(&1));
     link.kind = find(info, IFLA_INFO_KIND)
         .map(read_text)
         .unwrap_or_default();
+    let slave = find(info, IFLA_INFO_SLAVE_DATA).unwrap_or_default();
+    let is_port = find(info, IFLA_INFO_SLAVE_KIND).is_some_and(|kind| read_text(kind) == "bridge");
+    let is_on = |flag| find(slave, flag).is_some_and(|value| value.first() == Some(&1));
+    link.port = is_port.then(|| PortInfo {
+        hairpin: is_on(IFLA_BRPORT_MODE),
+        isolated: is_on(IFLA_BRPORT_ISOLATED),
+    });
     let Some(data) = find(info, IFLA_INFO_DATA) else {
         return;
     };

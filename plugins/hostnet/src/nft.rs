@@ -3,6 +3,7 @@
 //! The `nft` program is never run. A table is written as delete, add, chains, sets, elements and
 //! rules in one batch, so a packet sees either the old table or the new one.
 
+mod chains;
 mod element;
 mod encode;
 mod expression;

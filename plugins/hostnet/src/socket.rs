@@ -8,7 +8,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
     setsockopt, socket, sockopt,
 };
-use nix::sys::time::TimeVal;
+use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::error::{Error, Result};
 use crate::netns::Netns;
@@ -69,11 +69,16 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn open(protocol: SockProtocol) -> Result<Self> {
+        Self::listen(protocol, 0)
+    }
+
+    /// A socket that also gets what the kernel tells these groups.
+    pub(crate) fn listen(protocol: SockProtocol, groups: u32) -> Result<Self> {
         let failed = |errno| Error::errno("open netlink socket", format!("{protocol:?}"), errno);
         let flags = SockFlag::SOCK_CLOEXEC;
         let socket =
             socket(AddressFamily::Netlink, SockType::Raw, flags, protocol).map_err(failed)?;
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(failed)?;
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups)).map_err(failed)?;
         let timeout = TimeVal::new(TIMEOUT_SECONDS, 0);
         setsockopt(&socket, sockopt::ReceiveTimeout, &timeout).map_err(failed)?;
         set_flag(&socket, libc::NETLINK_EXT_ACK).map_err(failed)?;
@@ -83,6 +88,13 @@ impl Wire {
             sequence: 0,
             buffer: vec![0; BUFFER],
         })
+    }
+
+    /// How long [`Wire::receive`] waits.
+    pub(crate) fn set_timeout(&self, timeout: std::time::Duration) -> nix::Result<()> {
+        let micros = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX);
+        let timeout = TimeVal::microseconds(micros.max(1));
+        setsockopt(&self.socket, sockopt::ReceiveTimeout, &timeout)
     }
 
     /// Does what `message` says; the kernel's acknowledgement is awaited.

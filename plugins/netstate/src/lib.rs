@@ -26,7 +26,7 @@ pub mod target;
 pub use addr::Address;
 pub use cached::Cached;
 pub use diff::{Diff, diff};
-pub use link::{IpvlanMode, Link, LinkKind, Macvlan, MacvlanMode, VethPeer, Vxlan};
+pub use link::{IpvlanMode, Link, LinkKind, Macvlan, MacvlanMode, PortVlans, VethPeer, Vxlan};
 pub use mac::MacAddr;
 pub use names::{IfName, NameError, NetnsPath};
 pub use neighbour::{FdbEntry, FdbKey, Neighbour, NeighbourKey};

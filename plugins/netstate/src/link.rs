@@ -224,6 +224,17 @@ impl LinkKind {
     }
 }
 
+/// The VLANs of a bridge port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortVlans {
+    /// Whether the port keeps those that it has from the bridge.
+    pub keep: bool,
+    /// The VLAN of untagged frames, in both directions.
+    pub untagged: Option<u16>,
+    /// Ranges of VLANs whose frames are tagged, both ends included.
+    pub tagged: Vec<(u16, u16)>,
+}
+
 // === impl Link ===
 
 impl Link {

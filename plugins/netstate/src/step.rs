@@ -4,7 +4,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::addr::Address;
-use crate::link::Link;
+use crate::link::{Link, PortVlans};
 use crate::mac::MacAddr;
 use crate::names::IfName;
 use crate::neighbour::Neighbour;
@@ -96,12 +96,21 @@ pub enum Op {
     SetHairpin(IfName, bool),
     /// Keeps a bridge port from exchanging frames with other isolated ports.
     SetIsolated(IfName, bool),
+    /// Makes a bridge keep VLANs apart.
+    SetVlanFiltering(IfName, bool),
+    /// Gives a port of such a bridge its VLANs.
+    SetPortVlans(IfName, PortVlans),
     /// Makes a link take all frames, or only its own.
     SetPromiscuous(IfName, bool),
     /// Adds an address to a link.
     AddAddress(IfName, Address),
     /// Adds an address to a link unless it is there.
     EnsureAddress(IfName, Address),
+    /// Waits until no address of a link is tentative any more; one that somebody else has is an
+    /// error.
+    AwaitAddresses(IfName),
+    /// Waits until a link is operational: up, with carrier.
+    AwaitRunning(IfName),
     /// Removes an address from a link; an absent one is no error.
     DeleteAddress(IfName, IpNetwork),
     /// Adds a route, beside those to the same destination by another next hop: a container may have

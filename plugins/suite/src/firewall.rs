@@ -222,7 +222,10 @@ fn set_ports(wanted: &Pod, before: &AddResult) -> Result<(), Error> {
 fn check_ports(wanted: &Pod, before: &AddResult) -> Result<(), Error> {
     let found = Netlink::open().and_then(|mut netlink| ports(&mut netlink, wanted, before));
     let found = found.map_err(|error| pod::kernel(&error))?;
-    match found.iter().find(|port| !port.isolated) {
+    match found
+        .iter()
+        .find(|port| !port.port.is_some_and(|flags| flags.isolated))
+    {
         Some(port) => Err(Error::other(format!(
             "port {} of the bridge is not isolated any more",
             port.name

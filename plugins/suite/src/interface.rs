@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hostnet::apply::Places;
-use hostnet::{LinkInfo, Netlink};
+use hostnet::{LinkInfo, Netlink, sysctl};
 use ipnetwork::IpNetwork;
 use netstate::{Address, IfName, Op, Route, Scope, Step};
 use protocol::{AddResult, Error, IpConfig, Request};
@@ -51,6 +51,38 @@ pub fn forwarding(ips: &[IpConfig]) -> impl Iterator<Item = Step> {
                 required: true,
             })
         })
+}
+
+/// The addresses of `before` that belong to the request's interface.
+#[must_use]
+pub fn own_ips(request: &Request<'_>, before: &AddResult) -> Vec<IpConfig> {
+    let own = own_interface(request, before);
+    let is_own = |ip: &&IpConfig| ip.interface.is_none() || ip.interface == own;
+    before.ips.iter().filter(is_own).cloned().collect()
+}
+
+/// Where in `before` the request's interface is.
+fn own_interface(request: &Request<'_>, before: &AddResult) -> Option<usize> {
+    let is_own = |i: &protocol::Interface| i.name == request.ifname && !i.sandbox.is_empty();
+    before.interfaces.iter().position(is_own)
+}
+
+/// Whether forwarding is on for the families of `ips`.
+///
+/// # Errors
+/// When it is off.
+pub fn check_forwarding(ips: &[IpConfig]) -> Result<(), Error> {
+    for step in forwarding(ips) {
+        if let Op::WriteSysctl { name, value, .. } = step.op {
+            let found = sysctl::read(&name).map_err(|error| pod::kernel(&error))?;
+            if found != value {
+                return Err(Error::other(format!(
+                    "{name} is {found}; set it to {value}"
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The addresses of the pod's end, before it is brought up.
@@ -140,6 +172,18 @@ pub fn default_route(ip: IpAddr) -> IpNetwork {
 /// # Errors
 /// What is missing or differs.
 pub fn check(request: &Request<'_>, places: &mut Places) -> Result<(LinkInfo, AddResult), Error> {
+    check_state(request, places, true)
+}
+
+/// Like [`check`] for an interface that should be up or, if `up` is false, down.
+///
+/// # Errors
+/// What is missing or differs.
+pub fn check_state(
+    request: &Request<'_>,
+    places: &mut Places,
+    up: bool,
+) -> Result<(LinkInfo, AddResult), Error> {
     let Some(before) = request.prev_result.clone() else {
         return Err(Error::config(
             "prevResult is missing; CHECK compares with it",
@@ -150,12 +194,12 @@ pub fn check(request: &Request<'_>, places: &mut Places) -> Result<(LinkInfo, Ad
     let netlink = places.pod().map_err(failed)?;
     let gone = || Error::other(format!("interface {name} is gone from the container"));
     let link = netlink.link(&name).map_err(failed)?.ok_or_else(gone)?;
-    if !link.up {
-        let msg = format!("interface {name} is down in the container");
+    if link.up != up {
+        let state = if link.up { "up" } else { "down" };
+        let msg = format!("interface {name} is {state} in the container");
         return Err(Error::other(msg));
     }
-    let is_own = |i: &protocol::Interface| i.name == request.ifname && !i.sandbox.is_empty();
-    let own = before.interfaces.iter().position(is_own);
+    let own = own_interface(request, &before);
     if let Some(interface) = own.map(|at| &before.interfaces[at]) {
         let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
         if !interface.mac.is_empty() && !interface.mac.eq_ignore_ascii_case(&mac) {
@@ -183,12 +227,15 @@ fn check_addresses(
         .iter()
         .filter(|ip| ip.interface.is_none() || ip.interface == own);
     for ip in ours {
-        if !found.iter().any(|address| address.ip == ip.address) {
-            return Err(Error::other(format!(
-                "address {} is gone from {name}",
-                ip.address
-            )));
-        }
+        let ip = ip.address;
+        let problem = match found.iter().find(|address| address.ip == ip) {
+            None => format!("address {ip} is gone from {name}"),
+            Some(address) if address.dad_failed => {
+                format!("address {ip} of {name} is somebody else's on the link")
+            }
+            Some(_) => continue,
+        };
+        return Err(Error::other(problem));
     }
     Ok(())
 }

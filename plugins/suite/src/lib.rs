@@ -9,6 +9,7 @@ pub mod bandwidth;
 pub mod bridge;
 pub mod delegate;
 pub mod device;
+pub mod dns;
 pub mod dummy;
 pub mod firewall;
 pub mod flannel;

@@ -1,131 +1,133 @@
 //! `ipMasq`: what a pod sends beyond its own subnet gets the node's address.
-//!
-//! Table, chains and comments are the reference plugins' (nftables backend), so that either side
-//! removes what the other has made.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+pub mod iptables;
+pub mod nftables;
 
 use hostnet::Nftables;
-use ipnetwork::IpNetwork;
-use netstate::nft::{
-    Addresses, Base, Chain, ChainRef, Hook, Match, Owner, Rule, SharedRules, Table, Verdict,
-};
-use netstate::route::{host, masked};
-use netstate::{Op, Step};
+use netstate::Step;
 use protocol::{Attachment, Error, IpConfig, Request};
 
-use crate::owner::{comment, is_stale};
-use crate::pod;
-
-const TABLE: &str = "cni_plugins_masquerade";
-const CHAIN: &str = "masq_checks";
-const ENTRY: &str = "postrouting";
-const SOURCE_NAT_PRIORITY: i32 = 100;
-
-/// PURE: the step that masquerades `ips`.
-#[must_use]
-pub fn step(network: &str, attachment: &Attachment, ips: &[IpConfig]) -> Step {
-    let rules = ips.iter().map(|ip| {
-        let own = Match::Source(Addresses::Prefix(host(ip.address.ip())));
-        let beyond = Match::NotDestination(Addresses::Prefix(masked(ip.address)));
-        Rule::new(
-            vec![own, beyond],
-            Verdict::Masquerade {
-                random_fully: false,
-            },
-        )
-    });
-    Step::host(Op::AddRules(SharedRules::in_chain(
-        frame(),
-        CHAIN,
-        comment(network, attachment),
-        rules.collect(),
-    )))
+/// How packets are masqueraded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// One nftables transaction over netlink; the default.
+    Nftables {
+        /// Whether the configuration says so.
+        chosen: bool,
+    },
+    /// The iptables programs.
+    Iptables,
 }
 
-/// Removes the attachment's rules, where the configuration `asked` for them; absent ones are no
-/// error. The connection is returned so that it is closed last: the kernel waits at its closing,
-/// and has done so when the link is removed meanwhile.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn remove(request: &Request<'_>, asked: bool) -> Result<Option<Nftables>, Error> {
-    if !asked {
-        return Ok(None);
+/// What an ADD has to do to masquerade a pod's addresses.
+#[derive(Debug)]
+pub struct Masquerade<'a> {
+    network: &'a str,
+    attachment: Attachment,
+    ips: &'a [IpConfig],
+    backend: Option<Backend>,
+}
+
+// === impl Backend ===
+
+impl Backend {
+    /// The backend of `ipMasqBackend`.
+    ///
+    /// # Errors
+    /// Code 7 for another name.
+    pub fn named(text: &str) -> Result<Self, Error> {
+        match text {
+            "" => Ok(Self::Nftables { chosen: false }),
+            "nftables" => Ok(Self::Nftables { chosen: true }),
+            "iptables" => Ok(Self::Iptables),
+            other => Err(Error::config(format!(
+                "ipMasqBackend {other:?} is unknown; give \"nftables\" or \"iptables\""
+            ))),
+        }
     }
-    let comment = comment(&request.network, &request.attachment());
-    delete(&|found| found == comment).map(Some)
 }
 
-/// Removes the rules of this network's attachments that are not in `valid`, if the runtime said
-/// which are and the configuration `asked` for rules.
+// === impl Masquerade ===
+
+impl<'a> Masquerade<'a> {
+    /// For `ips`, where the configuration asks for it.
+    #[must_use]
+    pub fn of(request: &'a Request<'_>, backend: Option<Backend>, ips: &'a [IpConfig]) -> Self {
+        Self {
+            network: &request.network,
+            attachment: request.attachment(),
+            ips,
+            backend: backend.filter(|_| !ips.is_empty()),
+        }
+    }
+
+    /// The step of a plan that does it, if it is done so.
+    #[must_use]
+    pub fn step(&self) -> Option<Step> {
+        match self.backend {
+            Some(Backend::Nftables { .. }) => {
+                Some(nftables::step(self.network, &self.attachment, self.ips))
+            }
+            _ => None,
+        }
+    }
+
+    /// Does it where no step of a plan can, after the plan.
+    ///
+    /// # Errors
+    /// When a program is missing or refuses. Nothing is left then.
+    pub fn finish(&self) -> Result<(), Error> {
+        match self.backend {
+            Some(Backend::Iptables) => iptables::add(self.network, &self.attachment, self.ips),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Removes what masquerades the attachment, whichever backend or plugin made it and whatever the
+/// configuration says by now; what is absent is no error. The connection to nftables is returned,
+/// to be closed after all else.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn sweep(
-    request: &Request<'_>,
-    asked: bool,
-    valid: Option<&[Attachment]>,
-) -> Result<(), Error> {
-    let Some(valid) = valid.filter(|_| asked) else {
-        return Ok(());
+pub fn remove(request: &Request<'_>) -> Result<Nftables, Error> {
+    let (network, attachment) = (&request.network, request.attachment());
+    let known = request.prev_result.as_ref().map(|before| &*before.ips);
+    let removed = nftables::remove(network, &attachment);
+    iptables::remove(network, &attachment, known.unwrap_or_default())?;
+    removed
+}
+
+/// Removes what masquerades attachments of this network that are not in `valid`, if the runtime
+/// said which are.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn sweep(request: &Request<'_>, valid: Option<&[Attachment]>) -> Result<(), Error> {
+    let Some(valid) = valid else { return Ok(()) };
+    let swept = nftables::sweep(&request.network, valid);
+    iptables::sweep(&request.network, valid).and(swept)
+}
+
+/// Whether `ips` are masqueraded. By which backend does not matter unless the configuration chose
+/// one: the pod may have been attached by another plugin.
+///
+/// # Errors
+/// When they are not.
+pub fn check(request: &Request<'_>, backend: Backend, ips: &[IpConfig]) -> Result<(), Error> {
+    let (network, attachment) = (&request.network, request.attachment());
+    let there = match backend {
+        Backend::Iptables => iptables::is_there(network, &attachment, ips)?,
+        Backend::Nftables { chosen } => {
+            nftables::is_there(network, &attachment, ips.len())?
+                || (!chosen && iptables::is_there(network, &attachment, ips)?)
+        }
     };
-    delete(&is_stale(&request.network, valid)).map(drop)
-}
-
-/// Whether the attachment has a rule for each of `count` addresses, where `asked` for.
-///
-/// # Errors
-/// When one is missing.
-pub fn check(request: &Request<'_>, asked: bool, count: usize) -> Result<(), Error> {
-    if !asked {
+    if there {
         return Ok(());
     }
-    let comment = comment(&request.network, &request.attachment());
-    let found = Nftables::open()
-        .and_then(|mut nftables| nftables.rule_owners(&chain()))
-        .map_err(|error| pod::kernel(&error))?;
-    if found
-        .iter()
-        .filter(|found| found.comment == comment)
-        .count()
-        < count
-    {
-        return Err(Error::other(format!(
-            "masquerading of {} is gone",
-            request.container_id
-        )));
-    }
-    Ok(())
-}
-
-fn delete(is_stale: &dyn Fn(&str) -> bool) -> Result<Nftables, Error> {
-    let is_stale = |owner: &Owner| is_stale(&owner.comment);
-    let deleted = Nftables::open().and_then(|mut nftables| {
-        nftables.delete_rules(&[chain()], &is_stale)?;
-        Ok(nftables)
-    });
-    deleted.map_err(|error| pod::kernel(&error))
-}
-
-fn chain() -> ChainRef {
-    ChainRef::inet(TABLE, CHAIN)
-}
-
-fn frame() -> Table {
-    let multicast = [
-        IpNetwork::new(IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4),
-        IpNetwork::new(IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
-    ];
-    let to = |network| Match::Destination(Addresses::Prefix(network));
-    let leave = multicast.into_iter().flatten();
-    let mut rules: Vec<Rule> = leave
-        .map(|network| Rule::new(vec![to(network)], Verdict::Return))
-        .collect();
-    rules.push(Rule::new(vec![], Verdict::Goto(CHAIN.to_owned())));
-    let mut table = Table::new(TABLE);
-    let entry = Chain::base(Base::nat(Hook::Postrouting, SOURCE_NAT_PRIORITY), rules);
-    table.chains.insert(ENTRY.to_owned(), entry);
-    table.chains.insert(CHAIN.to_owned(), Chain::default());
-    table
+    Err(Error::other(format!(
+        "masquerading of {} is gone",
+        request.container_id
+    )))
 }

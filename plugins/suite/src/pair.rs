@@ -1,12 +1,15 @@
 //! A pod's veth pair: what `bridge` and `ptp` have in common on the host's side.
 
-use hostnet::Netlink;
 use hostnet::apply::Places;
+use hostnet::{LinkInfo, Netlink};
 use netstate::{IfName, Link, LinkKind, MacAddr, Mtu, NetnsPath, Op, Step, VethPeer};
 use protocol::{AddResult, Error, Interface, Request};
 
 use crate::identity::Identity;
 use crate::{interface, pod};
+
+/// MTU of an Ethernet in bytes, which the kernel gives a new veth.
+const ETHERNET: u32 = 1500;
 
 /// Both ends of a pod's veth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +24,8 @@ pub struct Pair {
     pub pod_mac: MacAddr,
     /// The pod's namespace.
     pub netns: NetnsPath,
-    /// MTU of both; `None` is the kernel's.
-    pub mtu: Option<Mtu>,
+    /// MTU of both.
+    pub mtu: Mtu,
 }
 
 // === impl Pair ===
@@ -32,11 +35,7 @@ impl Pair {
     ///
     /// # Errors
     /// Code 4 when a variable is no name or path.
-    pub fn of(
-        request: &Request<'_>,
-        mtu: Option<Mtu>,
-        mac: Option<MacAddr>,
-    ) -> Result<Self, Error> {
+    pub fn of(request: &Request<'_>, mtu: Mtu, mac: Option<MacAddr>) -> Result<Self, Error> {
         let identity = identity(request);
         Ok(Self {
             host: host_name(request)?,
@@ -58,7 +57,7 @@ impl Pair {
         };
         let mut link = Link::new(self.host.clone(), LinkKind::Veth(peer)).up();
         link.mac = Some(self.host_mac);
-        link.mtu = self.mtu;
+        link.mtu = Some(self.mtu);
         link.master = master;
         Step::host(Op::CreateLink(link))
     }
@@ -69,7 +68,7 @@ impl Pair {
         Interface {
             name: self.host.to_string(),
             mac: self.host_mac.to_string(),
-            mtu: self.mtu.map_or(0, Mtu::get),
+            mtu: self.mtu.get(),
             ..Interface::default()
         }
     }
@@ -80,7 +79,7 @@ impl Pair {
         Interface {
             name: self.pod.to_string(),
             mac: self.pod_mac.to_string(),
-            mtu: self.mtu.map_or(0, Mtu::get),
+            mtu: self.mtu.get(),
             sandbox: self.netns.to_string(),
             ..Interface::default()
         }
@@ -126,21 +125,63 @@ pub fn detach(request: &Request<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks the pod's interface as [`interface::check`] does, and that its peer is there and up.
+/// The MTU of a new attachment: what the configuration `asked` for, else the default route's
+/// device's, so that what a pod sends fits into what the host sends, else an Ethernet's.
+///
+/// # Errors
+/// When the kernel refuses to tell.
+pub fn mtu(host: &mut Netlink, asked: Option<Mtu>) -> Result<Mtu, Error> {
+    if let Some(mtu) = asked {
+        return Ok(mtu);
+    }
+    let device = host
+        .default_route_device()
+        .map_err(|error| pod::kernel(&error))?;
+    let ethernet = Mtu::try_from(ETHERNET).map_err(|error| Error::other(error.to_string()))?;
+    Ok(device.and_then(|link| link.mtu).unwrap_or(ethernet))
+}
+
+/// Checks the pod's interface as [`interface::check_state`] does, and that its peer is there, up and
+/// as ADD reported it. The peer and `prevResult` are returned.
 ///
 /// # Errors
 /// What is missing or differs.
-pub fn check(request: &Request<'_>, places: &mut Places) -> Result<AddResult, Error> {
-    let (link, before) = interface::check(request, places)?;
+pub fn check(
+    request: &Request<'_>,
+    places: &mut Places,
+    up: bool,
+) -> Result<(LinkInfo, AddResult), Error> {
+    let (link, before) = interface::check_state(request, places, up)?;
     let name = &link.name;
-    let host_links = places.host().links().map_err(|error| pod::kernel(&error))?;
-    let peer = host_links
-        .iter()
-        .find(|host| Some(host.index) == link.peer && host.kind == "veth");
-    let peer = peer.ok_or_else(|| Error::other(format!("the host's end of {name} is gone")))?;
-    if peer.up {
-        return Ok(before);
+    let gone = || Error::other(format!("the host's end of {name} is gone"));
+    let index = link.peer.ok_or_else(gone)?;
+    let peer = places
+        .host()
+        .link_by_index(index)
+        .map_err(|error| pod::kernel(&error))?;
+    let is_ours = |peer: &LinkInfo| peer.kind == "veth" && peer.peer == Some(link.index);
+    let peer = peer.filter(is_ours).ok_or_else(gone)?;
+    if !peer.up {
+        let msg = format!("the host's end {} of {name} is down", peer.name);
+        return Err(Error::other(msg));
     }
-    let msg = format!("the host's end {} of {name} is down", peer.name);
-    Err(Error::other(msg))
+    check_reported(&before, &peer)?;
+    Ok((peer, before))
+}
+
+/// Whether an interface of the host still has the Ethernet address that ADD reported.
+///
+/// # Errors
+/// When it has another.
+pub fn check_reported(before: &AddResult, link: &LinkInfo) -> Result<(), Error> {
+    let is_it = |one: &&Interface| one.sandbox.is_empty() && one.name == link.name.as_str();
+    let Some(reported) = before.interfaces.iter().find(is_it) else {
+        return Ok(());
+    };
+    let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
+    if reported.mac.is_empty() || reported.mac.eq_ignore_ascii_case(&mac) {
+        return Ok(());
+    }
+    let (name, wanted) = (&link.name, &reported.mac);
+    Err(Error::other(format!("{name} has MAC {mac}, not {wanted}")))
 }

@@ -93,6 +93,17 @@ pub fn failed(error: &hostnet::apply::Failed) -> Error {
     Error::other(error.to_string())
 }
 
+/// An error with what could not be undone after it.
+#[must_use]
+pub fn with_leftovers(error: Error, leftovers: &[hostnet::Error]) -> Error {
+    if leftovers.is_empty() {
+        return error;
+    }
+    let shown: Vec<String> = leftovers.iter().map(ToString::to_string).collect();
+    let details = format!("{}; then, undoing: {}", error.details, shown.join("; "));
+    error.details(details.trim_start_matches("; "))
+}
+
 fn is_true(text: &str) -> bool {
     text == "1" || text.eq_ignore_ascii_case("true")
 }

@@ -60,14 +60,14 @@ fn only_what_leaves_the_subnet_gets_the_nodes_address() {
 }
 
 #[test]
-fn a_backend_that_is_not_there_is_refused_at_once() {
+fn an_unknown_backend_is_refused_at_once() {
     node(|node| {
         let mut config = config(node, "ptp");
-        config["ipMasqBackend"] = "iptables".into();
+        config["ipMasqBackend"] = "ebtables".into();
         let pod = node.pod("c1");
         let error = node.attachment("ptp", "ADD", &config, &pod).error();
-        let message = "ipMasqBackend \"iptables\" is not supported; give \"nftables\"";
-        assert_eq!(error, (2, message.to_owned()));
+        let message = "ipMasqBackend \"ebtables\" is unknown; give \"nftables\" or \"iptables\"";
+        assert_eq!(error, (7, message.to_owned()));
         assert_eq!(node.links(), [""; 0]);
     });
 }

@@ -23,6 +23,7 @@ const META_L4PROTO: u32 = 16;
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
 const CT_STATUS_DNAT: u32 = 1 << 5;
+const BASE_LINK: u32 = 0;
 const BASE_NETWORK: u32 = 1;
 const BASE_TRANSPORT: u32 = 2;
 const FIB_SOURCE: u32 = 1;
@@ -92,6 +93,15 @@ fn condition_of(table: &Table, condition: &Match, list: &mut Vec<Expression>) ->
         Match::NotInDevice(name) => device(META_IIFNAME, name, NOT_EQUAL, list),
         Match::OutDevice(name) => device(META_OIFNAME, name, EQUAL, list),
         Match::NotOutDevice(name) => device(META_OIFNAME, name, NOT_EQUAL, list),
+        Match::EthernetSource(mac) => {
+            let (base, offset, length) = (BASE_LINK, 6, 6);
+            list.push(Payload {
+                base,
+                offset,
+                length,
+            });
+            list.push(equal(mac.octets().to_vec()));
+        }
         Match::Mark(Mark { mask, value }) => {
             list.push(Meta { key: META_MARK });
             if *mask != u32::MAX {

@@ -197,7 +197,7 @@ fn frame(table: &SharedTable, messages: &mut Vec<Message>) -> Result<()> {
     Ok(())
 }
 
-fn delete(rule: &Owned) -> Message {
+pub(crate) fn delete(rule: &Owned) -> Message {
     let mut message = message(rule.chain.family, nf::DELRULE, 0);
     message
         .text(nf::RULE_TABLE, &rule.chain.table)
@@ -206,7 +206,7 @@ fn delete(rule: &Owned) -> Message {
     message
 }
 
-fn owned(reply: &Reply, family: TableFamily) -> Option<Owned> {
+pub(crate) fn owned(reply: &Reply, family: TableFamily) -> Option<Owned> {
     let attributes = reply.body.get(NFGEN..)?;
     let (mut table, mut chain) = (String::new(), String::new());
     let (mut handle, mut owner) = (None, None);

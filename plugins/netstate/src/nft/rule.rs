@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use crate::mac::MacAddr;
 use crate::names::IfName;
 
 /// A rule: when all matches hold, count if asked, then do what the verdict says.
@@ -41,6 +42,8 @@ pub enum Match {
     OutDevice(DeviceName),
     /// Name of the interface it leaves by, negated.
     NotOutDevice(DeviceName),
+    /// Source address of the Ethernet frame; tables of family `bridge` only.
+    EthernetSource(MacAddr),
     /// `mark & mask == value`.
     Mark(Mark),
     /// Connection tracking state, any of these.

@@ -1,12 +1,14 @@
 //! The network configuration of `bridge`.
 
-use netstate::{IfName, MacAddr, Mtu};
+use netstate::{IfName, MacAddr, Mtu, PortVlans};
 use protocol::{Dns, Error, Request};
 use serde::Deserialize;
-use serde_json::Value;
 
+use crate::bridge::vlans::{self, RawTrunk};
+use crate::dns::RawDns;
 use crate::ipam::IpamSection;
-use crate::ptp::config::{check_backend, mtu};
+use crate::masquerade::Backend;
+use crate::ptp::config::mtu;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -25,15 +27,17 @@ struct Raw {
     hairpin_mode: bool,
     promisc_mode: bool,
     port_isolation: bool,
-    vlan: u32,
-    vlan_trunk: Option<Value>,
+    vlan: i64,
+    vlan_trunk: Option<Vec<RawTrunk>>,
+    preserve_default_vlan: Option<bool>,
     macspoofchk: bool,
+    enabledad: bool,
     disable_container_interface: bool,
     mac: Option<String>,
     args: RawArgs,
     runtime_config: RawRuntime,
     ipam: IpamSection,
-    dns: Option<Dns>,
+    dns: RawDns,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -63,7 +67,7 @@ pub struct Config {
     pub is_default_gateway: bool,
     /// Other addresses of the bridge are removed rather than refused.
     pub force_address: bool,
-    /// MTU of bridge and veth; `None` is the kernel's.
+    /// MTU of a new bridge and of the veth; `None` is the default route's device's.
     pub mtu: Option<Mtu>,
     /// Frames may go back to the pod they came from.
     pub hairpin: bool,
@@ -71,8 +75,18 @@ pub struct Config {
     pub promiscuous: bool,
     /// Pods cannot reach each other through the bridge.
     pub isolated: bool,
-    /// What pods send beyond their subnet gets the node's address.
-    pub masquerade: bool,
+    /// VLANs of the pod's port, on a bridge that keeps VLANs apart.
+    pub vlans: Option<PortVlans>,
+    /// The interface with the gateway's addresses in the pod's VLAN, if the pod is in one.
+    pub vlan_gateway: Option<IfName>,
+    /// Frames that the pod sends under another Ethernet address are discarded.
+    pub spoof_check: bool,
+    /// IPv6 addresses are looked for on the link before they are used.
+    pub detect_duplicates: bool,
+    /// The pod's end stays down.
+    pub leave_down: bool,
+    /// What pods send beyond their subnet gets the node's address, by this backend.
+    pub masquerade: Option<Backend>,
     /// Ethernet address of the pod's end.
     pub mac: Option<MacAddr>,
     /// The IPAM plugin; `None` for a bridge without addresses.
@@ -84,13 +98,20 @@ pub struct Config {
 /// Reads the configuration.
 ///
 /// # Errors
-/// Code 6 for another form, 7 for values that cannot be, 2 for what this plugin does not do.
+/// Code 6 for another form, 7 for values that cannot be.
 pub fn read(request: &Request<'_>) -> Result<Config, Error> {
     let raw: Raw = request.config_as()?;
-    unsupported(&raw)?;
+    let mac = mac(request, &raw)?;
+    let ipam = Some(raw.ipam.plugin).filter(|plugin| !plugin.is_empty());
     if raw.hairpin_mode && raw.promisc_mode {
         return Err(Error::config(
             "hairpinMode and promiscMode exclude each other; choose one",
+        ));
+    }
+    if raw.disable_container_interface && ipam.is_some() {
+        return Err(Error::config(
+            "disableContainerInterface leaves the pod's interface down, so that ipam is of no \
+             use; remove one",
         ));
     }
     let name = if raw.bridge.is_empty() {
@@ -101,42 +122,41 @@ pub fn read(request: &Request<'_>) -> Result<Config, Error> {
     let bridge = name
         .parse()
         .map_err(|error| Error::config(format!("bridge: {error}")))?;
+    let masquerade = Backend::named(&raw.ip_masq_backend)?;
+    // The reference keeps the default VLAN unless told otherwise.
+    let keep_default = raw.preserve_default_vlan.unwrap_or(true);
+    let vlans = vlans::read(raw.vlan, raw.vlan_trunk.as_deref(), keep_default)?;
+    let is_gateway = raw.is_gateway || raw.is_default_gateway;
+    let vlan_gateway = match raw.vlan {
+        0 => None,
+        vlan if is_gateway => Some(vlan_gateway(&bridge, vlan)?),
+        _ => None,
+    };
     Ok(Config {
         bridge,
-        is_gateway: raw.is_gateway || raw.is_default_gateway,
+        is_gateway,
         is_default_gateway: raw.is_default_gateway,
         force_address: raw.force_address,
         mtu: mtu(raw.mtu)?,
         hairpin: raw.hairpin_mode,
         promiscuous: raw.promisc_mode,
         isolated: raw.port_isolation,
-        masquerade: raw.ip_masq,
-        mac: mac(request, &raw)?,
-        ipam: Some(raw.ipam.plugin).filter(|plugin| !plugin.is_empty()),
-        dns: raw.dns,
+        vlans,
+        vlan_gateway,
+        spoof_check: raw.macspoofchk,
+        detect_duplicates: raw.enabledad,
+        leave_down: raw.disable_container_interface,
+        masquerade: raw.ip_masq.then_some(masquerade),
+        mac,
+        ipam,
+        dns: raw.dns.chosen(),
     })
 }
 
-fn unsupported(raw: &Raw) -> Result<(), Error> {
-    check_backend(&raw.ip_masq_backend)?;
-    let asked = [
-        ("vlan", raw.vlan != 0),
-        (
-            "vlanTrunk",
-            raw.vlan_trunk
-                .as_ref()
-                .is_some_and(|value| !value.is_null()),
-        ),
-        ("macspoofchk", raw.macspoofchk),
-        ("disableContainerInterface", raw.disable_container_interface),
-    ];
-    match asked.iter().find(|(_, asked)| *asked) {
-        Some((field, _)) => {
-            let msg = format!("{field} is not supported by this plugin yet; remove it");
-            Err(Error::unsupported_field(msg))
-        }
-        None => Ok(()),
-    }
+fn vlan_gateway(bridge: &IfName, vlan: i64) -> Result<IfName, Error> {
+    format!("{bridge}.{vlan}")
+        .parse()
+        .map_err(|error| Error::config(format!("vlan's gateway: {error}; shorten bridge")))
 }
 
 /// `CNI_ARGS` < `args.cni.mac` < `runtimeConfig.mac`; the configuration's own `mac` is the least.

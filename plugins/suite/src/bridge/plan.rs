@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use netstate::route::masked;
-use netstate::{Address, IfName, Link, LinkKind, MacAddr, Op, Step};
+use netstate::route::{MAIN_TABLE, masked};
+use netstate::{Address, IfName, Link, LinkKind, MacAddr, Mtu, Op, Step};
 use protocol::{AddResult, Error, Interface, IpConfig, Route};
 
 use crate::bridge::config::Config;
+use crate::bridge::gateway;
 use crate::interface::{
     default_route, forwarding, interface_sysctl, ipv6_sysctls, pod_addresses, pod_routes,
 };
@@ -16,11 +17,13 @@ use crate::pair::Pair;
 /// What the plan needs to know about the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// The bridge's addresses of global scope.
+    /// The addresses of global scope that the gateway's device has.
     pub addresses: Vec<IpNetwork>,
     /// The Ethernet address that a new bridge gets. One of its own keeps it from taking over, and
     /// changing with, the addresses of its ports.
     pub new_mac: MacAddr,
+    /// The port behind a VLAN's gateway that is there already.
+    pub gateway_port: Option<IfName>,
 }
 
 /// The steps of an ADD, and its result with the bridge first.
@@ -35,36 +38,15 @@ pub fn add(
 ) -> Result<(Vec<Step>, AddResult), Error> {
     let addresses = completed(config, addresses)?;
     let has_v6 = addresses.ips.iter().any(|ip| ip.address.is_ipv6());
-    let mut steps = bridge(config, facts, has_v6);
+    let mut steps = bridge(config, pair.mtu, facts, has_v6);
     if config.is_gateway {
-        steps.extend(gateways(config, &addresses.ips, &facts.addresses)?);
+        steps.extend(gateway::steps(config, pair, &addresses.ips, facts)?);
         steps.extend(forwarding(&addresses.ips));
     }
-    steps.push(pair.create(Some(config.bridge.clone())));
-    if config.hairpin {
-        steps.push(Step::host(Op::SetHairpin(pair.host.clone(), true)));
+    steps.extend(port(config, pair));
+    if !config.leave_down {
+        steps.extend(inside(config, pair, &addresses, has_v6)?);
     }
-    if config.isolated {
-        steps.push(Step::host(Op::SetIsolated(pair.host.clone(), true)));
-    }
-    steps.push(Step::pod(interface_sysctl(
-        "ipv4",
-        &pair.pod,
-        "arp_notify",
-        "1",
-    )));
-    if has_v6 {
-        steps.push(Step::host(interface_sysctl(
-            "ipv6",
-            &pair.host,
-            "accept_ra",
-            "0",
-        )));
-        steps.extend(ipv6_sysctls(&pair.pod).map(Step::pod));
-    }
-    steps.extend(pod_addresses(&pair.pod, &addresses.ips, true));
-    steps.push(Step::pod(Op::SetUp(pair.pod.clone())));
-    steps.extend(pod_routes(&pair.pod, &addresses)?);
     let result = result(config, pair, addresses);
     Ok((steps, result))
 }
@@ -82,11 +64,11 @@ fn completed(config: &Config, addresses: &AddResult) -> Result<AddResult, Error>
         };
         ip.gateway = Some(gateway);
         let default = default_route(gateway);
-        let has_default = addresses
-            .routes
-            .iter()
-            .any(|route| masked(route.dst) == default);
-        if config.is_default_gateway && !has_default {
+        let is_default = |route: &Route| {
+            let table = route.table.filter(|table| *table != 0);
+            masked(route.dst) == default && table.is_none_or(|table| table == MAIN_TABLE)
+        };
+        if config.is_default_gateway && !addresses.routes.iter().any(is_default) {
             addresses.routes.push(Route::new(default, Some(gateway)));
         }
     }
@@ -106,60 +88,90 @@ fn first_address(address: IpNetwork) -> Result<IpAddr, Error> {
     inside.ok_or_else(|| Error::config(format!("ipam: {address} has no room for a gateway")))
 }
 
-fn bridge(config: &Config, facts: &Facts, has_v6: bool) -> Vec<Step> {
+fn bridge(config: &Config, mtu: Mtu, facts: &Facts, has_v6: bool) -> Vec<Step> {
     let name = &config.bridge;
     let mut link = Link::new(name.clone(), LinkKind::Bridge).up();
-    link.mtu = config.mtu;
+    link.mtu = Some(mtu);
     link.mac = Some(facts.new_mac);
     let mut steps = vec![Step::host(Op::EnsureLink(link))];
+    if config.vlans.is_some() {
+        steps.push(Step::host(Op::SetVlanFiltering(name.clone(), true)));
+    }
     if config.promiscuous {
         steps.push(Step::host(Op::SetPromiscuous(name.clone(), true)));
     }
-    if has_v6 {
-        let settings = [("disable_ipv6", "0"), ("accept_ra", "0")];
-        let sysctl = |(key, value)| Step::host(interface_sysctl("ipv6", name, key, value));
-        steps.extend(settings.map(sysctl));
-    }
+    steps.extend(own_routes(name, has_v6));
     steps
 }
 
-/// The gateways' addresses on the bridge, after those in their way are gone.
-fn gateways(config: &Config, ips: &[IpConfig], present: &[IpNetwork]) -> Result<Vec<Step>, Error> {
+/// A pod must not become the host's router by advertising itself.
+pub(super) fn own_routes(name: &IfName, has_v6: bool) -> impl Iterator<Item = Step> {
+    let enabled = has_v6.then(|| interface_sysctl("ipv6", name, "disable_ipv6", "0"));
+    let deaf = interface_sysctl("ipv6", name, "accept_ra", "0");
+    enabled.into_iter().chain([deaf]).map(Step::host)
+}
+
+/// The pair with the host's end as a port of the bridge.
+fn port(config: &Config, pair: &Pair) -> Vec<Step> {
+    let name = &pair.host;
+    let mut steps = vec![pair.create(Some(config.bridge.clone()))];
+    if config.hairpin {
+        steps.push(Step::host(Op::SetHairpin(name.clone(), true)));
+    }
+    if config.isolated {
+        steps.push(Step::host(Op::SetIsolated(name.clone(), true)));
+    }
+    if let Some(vlans) = &config.vlans {
+        steps.push(Step::host(Op::SetPortVlans(name.clone(), vlans.clone())));
+    }
+    let deaf = interface_sysctl("ipv6", name, "accept_ra", "0");
+    steps.push(Step::host(deaf));
+    steps
+}
+
+/// The pod's end: addresses, up, routes. It announces itself once the bridge forwards its frames,
+/// so that nobody goes on sending to the pod that had its address before.
+fn inside(
+    config: &Config,
+    pair: &Pair,
+    addresses: &AddResult,
+    has_v6: bool,
+) -> Result<Vec<Step>, Error> {
+    let name = &pair.pod;
     let mut steps = Vec::new();
-    let wanted: Vec<IpNetwork> = ips.iter().filter_map(gateway_address).collect();
-    for address in &wanted {
-        for other in present
-            .iter()
-            .filter(|other| in_the_way(address, other, &wanted))
-        {
-            if !config.force_address {
-                return Err(Error::config(format!(
-                    "bridge {} has address {other}, which is not {address}; remove it, or set \
-                     forceAddress",
-                    config.bridge
-                )));
-            }
-            steps.push(Step::host(Op::DeleteAddress(config.bridge.clone(), *other)));
-        }
-        let address = Address::new(*address);
-        steps.push(Step::host(Op::EnsureAddress(
-            config.bridge.clone(),
-            address,
-        )));
+    if !addresses.ips.is_empty() {
+        let notify = interface_sysctl("ipv4", name, "arp_notify", "1");
+        steps.push(Step::pod(notify));
+    }
+    if has_v6 {
+        let notify = interface_sysctl("ipv6", name, "ndisc_notify", "1");
+        let is_switch =
+            |op: &Op| matches!(op, Op::WriteSysctl { name, .. } if name.ends_with("/accept_dad"));
+        let settings = ipv6_sysctls(name)
+            .filter(|op| !config.detect_duplicates || !is_switch(op))
+            .chain([notify]);
+        steps.extend(settings.map(Step::pod));
+    }
+    let held = pod_addresses(name, &addresses.ips, true);
+    steps.extend(held.map(|step| detecting(step, config.detect_duplicates)));
+    steps.push(Step::pod(Op::SetUp(name.clone())));
+    steps.push(Step::host(Op::AwaitRunning(pair.host.clone())));
+    if config.detect_duplicates && has_v6 {
+        steps.push(Step::pod(Op::AwaitAddresses(name.clone())));
+    }
+    steps.extend(pod_routes(name, addresses)?);
+    if !addresses.ips.is_empty() {
+        steps.push(Step::pod(Op::SetMac(name.clone(), pair.pod_mac)));
     }
     Ok(steps)
 }
 
-fn gateway_address(ip: &IpConfig) -> Option<IpNetwork> {
-    IpNetwork::new(ip.gateway?, ip.address.prefix()).ok()
-}
-
-/// Another IPv4 address, or an IPv6 address whose subnet overlaps; disjoint IPv6 subnets coexist.
-fn in_the_way(address: &IpNetwork, other: &IpNetwork, wanted: &[IpNetwork]) -> bool {
-    if wanted.contains(other) || address.is_ipv4() != other.is_ipv4() {
-        return false;
+/// The same step with duplicate address detection, if asked for.
+fn detecting(mut step: Step, asked: bool) -> Step {
+    if let Op::AddAddress(_, address) = &mut step.op {
+        address.nodad = !asked;
     }
-    address.is_ipv4() || address.contains(other.network()) || other.contains(address.network())
+    step
 }
 
 fn result(config: &Config, pair: &Pair, addresses: AddResult) -> AddResult {
@@ -184,4 +196,10 @@ fn interface(bridge: &IfName) -> Interface {
         name: bridge.to_string(),
         ..Interface::default()
     }
+}
+
+/// An address of the gateway's device.
+pub(super) fn gateway_address(ip: &IpConfig) -> Option<Address> {
+    let network = IpNetwork::new(ip.gateway?, ip.address.prefix()).ok()?;
+    Some(Address::new(network))
 }

@@ -27,14 +27,11 @@ pub fn add(pair: &Pair, addresses: &AddResult) -> Result<(Vec<Step>, AddResult),
     let mut steps = vec![pair.create(None)];
     if has_v6 {
         steps.extend(ipv6_sysctls(&pair.host).map(Step::host));
-        steps.push(Step::host(interface_sysctl(
-            "ipv6",
-            &pair.host,
-            "accept_ra",
-            "0",
-        )));
         steps.extend(ipv6_sysctls(&pair.pod).map(Step::pod));
     }
+    // A pod must not become the host's router by advertising itself.
+    let deaf = interface_sysctl("ipv6", &pair.host, "accept_ra", "0");
+    steps.push(Step::host(deaf));
     steps.extend(pod_addresses(&pair.pod, &addresses.ips, false));
     steps.push(Step::pod(Op::SetUp(pair.pod.clone())));
     let mut on_host = Vec::new();
