@@ -47,7 +47,7 @@ impl Request<'_> {
         let file = find(name, &self.path)?;
         let env = self.env.clone().with("CNI_COMMAND", command.as_str());
         match self.registry.find(name).filter(|_| is_this_program(&file)) {
-            Some(plugin) => call(plugin, self.registry, &env, config),
+            Some(plugin) => call(plugin, self.registry.deeper(name)?, &env, config),
             None => {
                 let output = execute(&file, &env, config)?;
                 understand(name, command, self.version, &output)

@@ -124,7 +124,12 @@ impl<'a> Request<'a> {
             Error::environment(msg)
         })?;
         let version = version_of(&config, command)?;
-        let prev_result = previous(&config, version)?;
+        let prev_result = match command {
+            // An attachment must be removable whatever became of the result that was kept.
+            Command::Del => previous(&config, version).unwrap_or_default(),
+            Command::Add | Command::Check => previous(&config, version)?,
+            Command::Gc | Command::Status => None,
+        };
         Ok(Self {
             command,
             container_id: env.get("CNI_CONTAINERID").unwrap_or_default().to_owned(),

@@ -16,7 +16,11 @@ use crate::version::{ALL, CURRENT, Version};
 #[derive(Clone, Copy)]
 pub struct Registry<'a> {
     plugins: &'a [&'a dyn Plugin],
+    depth: u8,
 }
+
+/// How many plugins may be in one another: a meta plugin's delegate's IPAM plugin, and one to spare.
+const DEEPEST: u8 = 4;
 
 // === impl Registry ===
 
@@ -24,7 +28,7 @@ impl<'a> Registry<'a> {
     /// These plugins.
     #[must_use]
     pub const fn new(plugins: &'a [&'a dyn Plugin]) -> Self {
-        Self { plugins }
+        Self { plugins, depth: 0 }
     }
 
     /// The plugin called `name`.
@@ -34,6 +38,20 @@ impl<'a> Registry<'a> {
             .iter()
             .copied()
             .find(|plugin| plugin.name() == name)
+    }
+
+    /// The same plugins for a call from within one of them.
+    ///
+    /// # Errors
+    /// Code 7 when plugins delegate to each other without end.
+    pub(crate) fn deeper(self, name: &str) -> Result<Self, Error> {
+        if self.depth == DEEPEST {
+            return Err(Error::config(format!(
+                "plugin {name} is delegated to without end; name another type"
+            )));
+        }
+        let depth = self.depth + 1;
+        Ok(Self { depth, ..self })
     }
 
     /// The names of all.
