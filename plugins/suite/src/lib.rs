@@ -33,6 +33,7 @@ pub mod static_addresses;
 pub mod subnet;
 pub mod tap;
 pub mod towline;
+pub mod tuning;
 pub mod vlan;
 
 use std::io;
@@ -57,6 +58,7 @@ pub static PLUGINS: &[&dyn Plugin] = &[
     &static_addresses::Static,
     &tap::Tap,
     &towline::Towline,
+    &tuning::Tuning,
     &vlan::Vlan,
 ];
 
