@@ -102,3 +102,21 @@ pub(crate) fn seen(from: &Pod, to: &Pod, address: &str) -> String {
         .ip()
         .to_string()
 }
+
+/// Whether a datagram from one pod gets to the other within a second.
+pub(crate) fn reaches(from: &Pod, to: &Pod, address: &str) -> bool {
+    let target: SocketAddr = (address.parse::<std::net::IpAddr>().unwrap(), 7001).into();
+    let server = to
+        .open()
+        .run_in(|| UdpSocket::bind(target).unwrap())
+        .unwrap();
+    server
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    let client = from
+        .open()
+        .run_in(|| UdpSocket::bind("0.0.0.0:0").unwrap())
+        .unwrap();
+    // A refusal by the kernel is an answer too.
+    client.send_to(b"x", target).is_ok() && server.recv_from(&mut [0; 8]).is_ok()
+}
