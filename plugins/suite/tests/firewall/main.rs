@@ -5,6 +5,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod iptables;
 #[path = "../node/mod.rs"]
 mod node;
 mod packets;

@@ -1,15 +1,10 @@
-//! The rules: none twice, none left, all checked, and the reference's own.
-
-use std::path::Path;
-use std::process::Command;
+//! The rules of both backends: none twice, none left, all checked.
 
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
-use crate::node::{self, Pod, node};
+use crate::node::{Pod, node};
 use crate::{BACKENDS, behind, firewall, rules, run};
-
-const REFERENCE: &str = "/usr/lib/cni/firewall";
 
 #[test]
 fn a_pod_goes_without_a_previous_result_and_its_bridge_with_the_last() {
@@ -237,83 +232,4 @@ fn a_damaged_rule_is_noticed() {
             node.attachment("firewall", "DEL", &config, &pod).ok();
         });
     }
-}
-
-#[test]
-fn a_late_del_spares_the_pod_that_has_the_address_now() {
-    node(|node| {
-        let (old, new) = (node.pod("old"), node.pod("new"));
-        let config = firewall(
-            "net",
-            &behind("br0", &["10.1.0.2/24"]),
-            json!({ "backend": "iptables" }),
-        );
-        node.attachment("firewall", "ADD", &config, &old).result();
-        node.attachment("firewall", "ADD", &config, &new).result();
-        node.attachment("firewall", "DEL", &config, &old).ok();
-        node.attachment("firewall", "CHECK", &config, &new).ok();
-        assert!(run("iptables-save").contains("-A CNI-FORWARD -s 10.1.0.2/32 -j ACCEPT"));
-    });
-}
-
-/// Runs the reference plugin.
-fn reference(command: &str, config: &Value, pod: &Pod) {
-    let mut config = config.clone();
-    config["cniVersion"] = "1.0.0".into();
-    config["prevResult"]["cniVersion"] = "1.0.0".into();
-    let mut child = Command::new(REFERENCE);
-    child
-        .env("CNI_COMMAND", command)
-        .env("CNI_CONTAINERID", &pod.id);
-    child
-        .env("CNI_IFNAME", "eth0")
-        .env("CNI_NETNS", &pod.path)
-        .env("CNI_PATH", "/usr/lib/cni");
-    let answer = node::run(&mut child, config.to_string().as_bytes());
-    assert!(answer.success, "{}", answer.stdout);
-}
-
-#[test]
-fn either_side_removes_what_the_other_has_made() {
-    if !Path::new(REFERENCE).exists() {
-        eprintln!("SKIPPED: {REFERENCE} is not installed");
-        return;
-    }
-    node(|node| {
-        let (a, b) = (node.pod("a"), node.pod("b"));
-        let extra = json!({ "backend": "iptables", "ingressPolicy": "same-bridge" });
-        let of = |ips: &[&str]| firewall("net", &behind("br0", ips), extra.clone());
-        let (first, second) = (
-            of(&["10.1.0.2/24", "fd00::2/64"]),
-            of(&["10.1.0.3/24", "fd00::3/64"]),
-        );
-        reference("ADD", &first, &a);
-        let theirs = rules();
-        node.attachment("firewall", "CHECK", &first, &a).ok();
-        node.attachment("firewall", "ADD", &second, &b).result();
-        reference("CHECK", &second, &b);
-        node.attachment("firewall", "DEL", &second, &b).ok();
-        assert_eq!(rules(), theirs, "shared rules are said in the same words");
-        node.attachment("firewall", "DEL", &first, &a).ok();
-        let none = rules();
-        assert!(
-            !none.contains("10.1.0.") && !none.contains("fd00::"),
-            "{none}"
-        );
-        node.attachment("firewall", "ADD", &second, &b).result();
-        reference("DEL", &second, &b);
-        let left = rules();
-        let left: Vec<&str> = left
-            .lines()
-            .filter(|line| line.contains("10.1.0.3"))
-            .collect();
-        assert!(
-            left.iter()
-                .all(|line| line.starts_with("-A CNI-FORWARD-OWNERS ")),
-            "{left:?}"
-        );
-        let gc = json!({ "cniVersion": "1.1.0", "name": "net", "type": "firewall", "cni.dev/valid-attachments": [] });
-        node.call("firewall", "GC", &gc, &[]).ok();
-        assert!(!rules().contains("10.1.0."));
-    });
 }
