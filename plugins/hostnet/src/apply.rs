@@ -237,7 +237,11 @@ fn change(netlink: &mut Netlink, op: &Op) -> Result<()> {
         Op::DeleteAddress(name, ip) => netlink.delete_address(name, *ip),
         Op::AddRoute(route) => netlink.add_route(route, PROTOCOL_BOOT),
         Op::EnsureRoute(route) => netlink.replace_route(route, PROTOCOL_BOOT),
-        Op::DeleteRoute(route) => netlink.delete_route(&route.key, route.device.as_ref(), None),
+        Op::AddSourceRule(rule) => netlink.add_rule(rule),
+        Op::DeleteSourceRule(rule) => netlink.delete_rule(rule),
+        Op::DeleteRoute(route) | Op::TakeRoute(route) => {
+            netlink.delete_route(&route.key, route.device.as_ref(), None)
+        }
         Op::AddQdisc(name, qdisc) => netlink.create_qdisc(name, qdisc),
         Op::DeleteQdisc(name, at) => netlink.delete_qdisc(name, *at),
         Op::AddRedirect(name, to) => netlink.redirect(name, to),

@@ -18,6 +18,7 @@ pub mod netns;
 pub mod nft;
 pub mod qdiscs;
 pub mod routes;
+pub mod rules;
 mod settle;
 pub mod socket;
 pub mod sysctl;

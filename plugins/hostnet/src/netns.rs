@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use netstate::NetnsPath;
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
@@ -91,6 +92,21 @@ impl Netns {
     /// When the kernel does not tell.
     pub fn is_same(&self, other: &Self) -> Result<bool> {
         Ok(self.identity()? == other.identity()?)
+    }
+
+    /// Keeps other processes that lock this namespace out until the returned value is dropped.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn lock(&self) -> Result<Flock<File>> {
+        let operation = "lock network namespace";
+        let shown = self.path.display();
+        let file = self
+            .file
+            .try_clone()
+            .map_err(|e| Error::io(operation, shown, &e))?;
+        Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| Error::errno(operation, self.path.display(), errno))
     }
 
     /// Moves the calling thread into this namespace until the guard is dropped.

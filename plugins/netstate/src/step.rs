@@ -12,6 +12,7 @@ use crate::nft::{ChainRef, Owner, SharedRules};
 use crate::numbers::Mtu;
 use crate::qdisc::{Qdisc, QdiscAt};
 use crate::route::Route;
+use crate::rule::SourceRule;
 use crate::tap::Tap;
 
 /// In which network namespace a step is taken.
@@ -120,6 +121,12 @@ pub enum Op {
     EnsureRoute(Route),
     /// Removes a route; an absent one is no error.
     DeleteRoute(Route),
+    /// Removes a route that must be there; it is put back if a later step fails.
+    TakeRoute(Route),
+    /// Adds a rule of the routing policy.
+    AddSourceRule(SourceRule),
+    /// Removes a rule of the routing policy; an absent one is no error.
+    DeleteSourceRule(SourceRule),
     /// Adds a permanent neighbour, or changes it.
     EnsureNeighbour(Neighbour),
     /// Adds a queueing discipline to a link.
@@ -194,6 +201,8 @@ pub fn undo(step: &Step) -> Option<Step> {
         }
         Op::AddAddress(link, address) => Op::DeleteAddress(link.clone(), address.ip),
         Op::AddRoute(route) => Op::DeleteRoute(route.clone()),
+        Op::TakeRoute(route) => Op::AddRoute(route.clone()),
+        Op::AddSourceRule(rule) => Op::DeleteSourceRule(*rule),
         Op::AddQdisc(link, qdisc) => Op::DeleteQdisc(link.clone(), qdisc.at()),
         Op::AddRedirect(link, _) => Op::DeleteRedirect(link.clone()),
         Op::AddRules(rules) => Op::DeleteRules(rules.chains(), rules.owner.clone()),

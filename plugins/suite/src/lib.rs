@@ -29,6 +29,7 @@ pub mod pair;
 pub mod pod;
 pub mod ptp;
 pub mod saved;
+pub mod sbr;
 pub mod static_addresses;
 pub mod subnet;
 pub mod tap;
@@ -56,6 +57,7 @@ pub static PLUGINS: &[&dyn Plugin] = &[
     &macvlan::Macvlan,
     &ptp::Ptp,
     &static_addresses::Static,
+    &sbr::Sbr,
     &tap::Tap,
     &towline::Towline,
     &tuning::Tuning,

@@ -16,6 +16,14 @@ pub(crate) const RTM_NEWNEIGH: u16 = 28;
 pub(crate) const RTM_DELNEIGH: u16 = 29;
 pub(crate) const RTM_GETNEIGH: u16 = 30;
 
+pub(crate) const RTM_NEWRULE: u16 = 32;
+pub(crate) const RTM_DELRULE: u16 = 33;
+pub(crate) const RTM_GETRULE: u16 = 34;
+
+pub(crate) const FRA_SRC: u16 = 2;
+pub(crate) const FRA_TABLE: u16 = 15;
+pub(crate) const FR_ACT_TO_TBL: u8 = 1;
+
 pub(crate) const IFF_UP: u32 = 1;
 pub(crate) const IFF_PROMISC: u32 = 0x100;
 pub(crate) const IFF_ALLMULTI: u32 = 0x200;
