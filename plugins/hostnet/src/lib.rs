@@ -7,6 +7,7 @@
 
 pub mod addrs;
 pub mod apply;
+pub mod conntrack;
 pub mod error;
 mod fdb;
 pub mod filters;
@@ -27,6 +28,7 @@ pub mod targets;
 mod wire;
 
 pub use addrs::AddressInfo;
+pub use conntrack::{Conntrack, Flow};
 pub use error::{Error, ErrorKind, Result};
 pub use filters::FilterInfo;
 pub use links::{LinkDetails, LinkInfo, PortFlag, PortInfo};

@@ -10,6 +10,7 @@ mod expression;
 mod fingerprint;
 mod shared;
 mod target;
+mod verify;
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use crate::socket::{Wire, verdict};
 use crate::wire::message::{Message, NLM_F_ACK, NLM_F_CREATE, NLMSG_ERROR};
 use crate::wire::nf;
 
+pub use shared::{OwnedRule, Redirect};
 pub use target::NftTarget;
 
 /// A connection to nftables in one network namespace.

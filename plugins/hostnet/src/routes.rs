@@ -9,7 +9,7 @@ use ipnetwork::IpNetwork;
 use netstate::{IfName, Route, RouteKey, Scope};
 
 use crate::addrs::family;
-use crate::error::{Result, absent_is_fine};
+use crate::error::{ErrorKind, Result, absent_is_fine};
 use crate::socket::Netlink;
 use crate::wire::message::{
     Message, NLM_F_CREATE, NLM_F_REPLACE, Reply, attrs, find, read_ip, read_u32,
@@ -17,11 +17,13 @@ use crate::wire::message::{
 use crate::wire::rt::{
     RT_TABLE_LOCAL, RT_TABLE_UNSPEC, RTA_DST, RTA_GATEWAY, RTA_METRICS, RTA_OIF, RTA_PREFSRC,
     RTA_PRIORITY, RTA_TABLE, RTA_VIA, RTAX_ADVMSS, RTAX_MTU, RTM_DELROUTE, RTM_F_CLONED,
-    RTM_GETROUTE, RTM_NEWROUTE, RTN_UNICAST, RTNH_F_ONLINK,
+    RTM_GETROUTE, RTM_NEWROUTE, RTN_LOCAL, RTN_UNICAST, RTNH_F_ONLINK,
 };
 
 /// Length of `struct rtmsg`.
 pub(crate) const RTMSG: usize = 12;
+/// Where the route type stands in it.
+const TYPE: usize = 7;
 /// What IPv6 makes of no metric.
 const IP6_PRIORITY: u32 = 1024;
 
@@ -124,6 +126,24 @@ impl Netlink {
         let address = |kind| find(attributes, kind).and_then(read_ip);
         let device = find(attributes, RTA_OIF).map_or(0, |value| read_u32(value, 0));
         Ok((address(RTA_GATEWAY), device, address(RTA_PREFSRC)))
+    }
+
+    /// Whether `ip` is an address of this host.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub fn is_local(&mut self, ip: IpAddr) -> Result<bool> {
+        let mut body = [0; RTMSG];
+        body[0] = family(ip);
+        body[1] = if ip.is_ipv4() { 32 } else { 128 };
+        let mut message = Message::new(RTM_GETROUTE, 0, &body);
+        message.ip(RTA_DST, ip);
+        let found = match self.wire.query(message, ("find route to", &ip)) {
+            // The network is unreachable.
+            Err(error) if error.kind == ErrorKind::Other => return Ok(false),
+            other => other?,
+        };
+        Ok(found.is_some_and(|reply| reply.body.get(TYPE) == Some(&RTN_LOCAL)))
     }
 
     fn new_route(

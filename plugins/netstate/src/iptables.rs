@@ -54,6 +54,13 @@ impl Rule {
         self
     }
 
+    /// The same rule with `words` at its end.
+    #[must_use]
+    pub fn and(mut self, words: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.0.extend(words.into_iter().map(Into::into));
+        self
+    }
+
     /// The same rule with `-j TARGET` at its end.
     #[must_use]
     pub fn jump(mut self, target: &str) -> Self {

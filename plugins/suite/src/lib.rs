@@ -27,6 +27,7 @@ pub mod masquerade;
 pub mod owner;
 pub mod pair;
 pub mod pod;
+pub mod portmap;
 pub mod ptp;
 pub mod saved;
 pub mod sbr;
@@ -55,6 +56,7 @@ pub static PLUGINS: &[&dyn Plugin] = &[
     &ipvlan::Ipvlan,
     &loopback::Loopback,
     &macvlan::Macvlan,
+    &portmap::Portmap,
     &ptp::Ptp,
     &static_addresses::Static,
     &sbr::Sbr,

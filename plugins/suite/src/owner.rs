@@ -36,7 +36,9 @@ pub fn is_stale(network: &str, valid: &[Attachment]) -> impl Fn(&str) -> bool {
     }
 }
 
-fn instance(network: &str, attachment: &Attachment) -> String {
+/// Network and attachment as 16 hexadecimal digits each, with `-` between.
+#[must_use]
+pub fn instance(network: &str, attachment: &Attachment) -> String {
     let own = hash(&format!(
         "{}:{}",
         attachment.ifname, attachment.container_id

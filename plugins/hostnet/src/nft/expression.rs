@@ -22,6 +22,7 @@ const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
+const CT_PROTO_DST: u32 = 12;
 const CT_STATUS_DNAT: u32 = 1 << 5;
 const BASE_LINK: u32 = 0;
 const BASE_NETWORK: u32 = 1;
@@ -132,6 +133,10 @@ fn condition_of(table: &Table, condition: &Match, list: &mut Vec<Expression>) ->
                 offset: 2,
                 length: 2,
             });
+            list.push(equal(port.to_be_bytes().to_vec()));
+        }
+        Match::OriginalDestinationPort(port) => {
+            list.push(Expression::ConntrackOriginal { key: CT_PROTO_DST });
             list.push(equal(port.to_be_bytes().to_vec()));
         }
         Match::DestinationKind(kind) => {

@@ -1,23 +1,30 @@
 //! Rules of many owners in tables that they share.
 
+pub(crate) mod listed;
+pub(crate) mod redirect;
+
 use std::collections::BTreeMap;
 
 use netstate::nft::{ChainRef, Owner, SharedRules, SharedTable, Table, TableFamily};
 
 use crate::error::Result;
-use crate::nft::{Nftables, encode, message, named};
-use crate::wire::message::{Message, NLM_F_CREATE, Reply, attrs, read_text};
+use crate::nft::{Nftables, encode, message, named, verify};
+use crate::wire::message::{Message, NLM_F_CREATE, Reply};
 use crate::wire::nf;
+use listed::Listed;
 
-/// Length of `struct nfgenmsg`.
-const NFGEN: usize = 4;
+pub use redirect::Redirect;
 
 /// A rule in the kernel that has an owner.
-#[derive(Debug, Clone)]
-pub(crate) struct Owned {
-    pub(crate) chain: ChainRef,
-    pub(crate) handle: [u8; 8],
-    pub(crate) owner: Owner,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedRule {
+    /// Where it is.
+    pub chain: ChainRef,
+    /// Whose it is.
+    pub owner: Owner,
+    /// What it does, if it sends packets elsewhere.
+    pub redirect: Option<Redirect>,
+    handle: [u8; 8],
 }
 
 // === impl Nftables: shared tables ===
@@ -43,7 +50,8 @@ impl Nftables {
         chains: &[ChainRef],
         is_stale: &dyn Fn(&Owner) -> bool,
     ) -> Result<usize> {
-        self.change(Some(shared), chains, is_stale)
+        self.change(Some(shared), chains, &stale(is_stale))
+            .map(|gone| gone.len())
     }
 
     /// Removes the rules in `chains` whose owner `is_stale` says so, in one transaction; returns
@@ -56,7 +64,21 @@ impl Nftables {
         chains: &[ChainRef],
         is_stale: &dyn Fn(&Owner) -> bool,
     ) -> Result<usize> {
-        self.change(None, chains, is_stale)
+        self.change(None, chains, &stale(is_stale))
+            .map(|gone| gone.len())
+    }
+
+    /// Removes those rules in `chains` that `choose` returns of all that have an owner, in one
+    /// transaction; returns them. `choose` is asked again when others change the chains meanwhile.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn delete_chosen_rules(
+        &mut self,
+        chains: &[ChainRef],
+        choose: &dyn Fn(Vec<OwnedRule>) -> Vec<OwnedRule>,
+    ) -> Result<Vec<OwnedRule>> {
+        self.change(None, chains, choose)
     }
 
     /// The owners of the rules of a chain, in the rules' order. A chain that is not there has none.
@@ -74,29 +96,24 @@ impl Nftables {
         &mut self,
         adding: Option<&SharedRules>,
         chains: &[ChainRef],
-        is_stale: &dyn Fn(&Owner) -> bool,
-    ) -> Result<usize> {
+        choose: &dyn Fn(Vec<OwnedRule>) -> Vec<OwnedRule>,
+    ) -> Result<Vec<OwnedRule>> {
         let shown = chains.first().map_or("shared", |chain| &*chain.table);
         let mut trust = true;
         loop {
-            let rules = self.owned_rules(chains)?;
-            let mut messages: Vec<Message> = rules
-                .iter()
-                .filter(|rule| is_stale(&rule.owner))
-                .map(delete)
-                .collect();
-            let count = messages.len();
+            let stale = choose(self.owned_rules(chains)?);
+            let mut messages: Vec<Message> = stale.iter().map(delete).collect();
             if let Some(shared) = adding {
                 self.additions(shared, trust, &mut messages)?;
             }
             if messages.is_empty() {
-                return Ok(0);
+                return Ok(stale);
             }
             match self.batch(messages, ("change nftables rules of", &shown)) {
                 // Somebody else removed a rule since, or a chain, so that nothing was done here:
                 // what is left?
-                Err(error) if error.is_not_found() && (trust || count > 0) => trust = false,
-                other => return other.map(|()| count),
+                Err(error) if error.is_not_found() && (trust || !stale.is_empty()) => trust = false,
+                other => return other.map(|()| stale),
             }
         }
     }
@@ -121,7 +138,7 @@ impl Nftables {
         Ok(())
     }
 
-    /// Whether each chain of `frame` that has rules there has as many in the kernel.
+    /// Whether each chain of `frame` that has rules there has exactly these in the kernel.
     fn holds_rules_of(&mut self, frame: &Table) -> Result<bool> {
         let exact = frame.chains.iter();
         for (name, chain) in exact.filter(|(_, chain)| !chain.rules.is_empty()) {
@@ -129,18 +146,28 @@ impl Nftables {
             request
                 .text(nf::RULE_TABLE, &frame.name)
                 .text(nf::RULE_CHAIN, name);
-            match self.wire.dump(&request, ("list nftables rules of", name)) {
-                Ok(found) if found.len() == chain.rules.len() => {}
-                Ok(_) => return Ok(false),
+            let found = match self.wire.dump(&request, ("list nftables rules of", name)) {
                 Err(error) if error.is_not_found() => return Ok(false),
-                Err(error) => return Err(error),
+                other => other?,
+            };
+            let mut same = found.len() == chain.rules.len();
+            for (rule, reply) in chain.rules.iter().zip(&found) {
+                let listed = Listed::read(reply, frame.family);
+                let expressions = listed.map_or(&[][..], |listed| listed.expressions);
+                same = same && verify::is_rule(frame, name, rule, expressions)?;
+            }
+            if !same {
+                return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Every rule of `chains` that has an owner, in the chains' order. Each table is asked once.
-    pub(crate) fn owned_rules(&mut self, chains: &[ChainRef]) -> Result<Vec<Owned>> {
+    /// Every rule of `chains` that has an owner, in the tables' order. Each table is asked once.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub fn owned_rules(&mut self, chains: &[ChainRef]) -> Result<Vec<OwnedRule>> {
         let mut tables: BTreeMap<(TableFamily, &str), Vec<&str>> = BTreeMap::new();
         for ChainRef {
             family,
@@ -197,7 +224,7 @@ fn frame(table: &SharedTable, messages: &mut Vec<Message>) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn delete(rule: &Owned) -> Message {
+pub(crate) fn delete(rule: &OwnedRule) -> Message {
     let mut message = message(rule.chain.family, nf::DELRULE, 0);
     message
         .text(nf::RULE_TABLE, &rule.chain.table)
@@ -206,43 +233,24 @@ pub(crate) fn delete(rule: &Owned) -> Message {
     message
 }
 
-pub(crate) fn owned(reply: &Reply, family: TableFamily) -> Option<Owned> {
-    let attributes = reply.body.get(NFGEN..)?;
-    let (mut table, mut chain) = (String::new(), String::new());
-    let (mut handle, mut owner) = (None, None);
-    for (kind, value) in attrs(attributes) {
-        match kind {
-            nf::RULE_TABLE => table = read_text(value),
-            nf::RULE_CHAIN => chain = read_text(value),
-            nf::RULE_HANDLE => handle = value.try_into().ok(),
-            nf::RULE_USERDATA => owner = owner_of(value),
-            _ => {}
-        }
+fn stale(is_stale: &dyn Fn(&Owner) -> bool) -> impl Fn(Vec<OwnedRule>) -> Vec<OwnedRule> {
+    |mut rules| {
+        rules.retain(|rule| is_stale(&rule.owner));
+        rules
     }
-    Some(Owned {
-        chain: ChainRef {
-            family,
-            table,
-            chain,
-        },
-        handle: handle?,
-        owner: owner?,
-    })
 }
 
-/// Comment and tag among a rule's user data: kind and length, one byte each, then the value. Without
-/// a comment there is no owner.
-fn owner_of(mut data: &[u8]) -> Option<Owner> {
-    let (mut comment, mut tag) = (None, None);
-    while let [kind, length, rest @ ..] = data {
-        let value = rest.get(..usize::from(*length))?;
-        match *kind {
-            nf::UDATA_COMMENT => comment = Some(read_text(value)),
-            nf::UDATA_TAG => tag = Some(read_text(value)),
-            _ => {}
-        }
-        data = &rest[usize::from(*length)..];
-    }
-    let comment = comment?;
-    Some(Owner { comment, tag })
+pub(crate) fn owned(reply: &Reply, family: TableFamily) -> Option<OwnedRule> {
+    let Listed {
+        chain,
+        handle,
+        owner,
+        expressions,
+    } = Listed::read(reply, family)?;
+    Some(OwnedRule {
+        chain,
+        owner: owner?,
+        redirect: redirect::of(expressions),
+        handle,
+    })
 }

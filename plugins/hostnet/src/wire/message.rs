@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 /// Length of a message header in bytes.
 pub(crate) const HEADER: usize = 16;
-const NESTED: u16 = 0x8000;
+/// Marks the kind of an attribute that is made of attributes.
+pub(crate) const NESTED: u16 = 0x8000;
 const KIND_MASK: u16 = 0x3fff;
 
 pub(crate) const NLMSG_ERROR: u16 = 2;

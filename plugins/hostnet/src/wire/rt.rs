@@ -92,6 +92,7 @@ pub(crate) const RTA_VIA: u16 = 18;
 pub(crate) const RTAX_MTU: u16 = 2;
 pub(crate) const RTAX_ADVMSS: u16 = 8;
 pub(crate) const RTN_UNICAST: u8 = 1;
+pub(crate) const RTN_LOCAL: u8 = 2;
 pub(crate) const RTNH_F_ONLINK: u32 = 4;
 pub(crate) const RTM_F_CLONED: u32 = 0x200;
 pub(crate) const RTM_F_FIB_MATCH: u32 = 0x2000;

@@ -52,6 +52,9 @@ pub enum Match {
     Dnatted,
     /// Layer 4 protocol number (6 TCP, 17 UDP, 132 SCTP, …).
     Protocol(u8),
+    /// Destination port of the connection's first packet before any translation, host order; put a
+    /// [`Match::Protocol`] before it.
+    OriginalDestinationPort(u16),
     /// Destination port of the layer 4 header, host order; put a [`Match::Protocol`] before it.
     DestinationPort(u16),
     /// Source port of the layer 4 header, host order; put a [`Match::Protocol`] before it.

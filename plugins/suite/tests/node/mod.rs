@@ -2,6 +2,7 @@
 //! program under its plugins' names, and pods as named namespaces that are removed on drop.
 #![allow(dead_code, reason = "every test file uses some of it")]
 
+pub(crate) mod ports;
 pub(crate) mod setup;
 
 use std::fs;

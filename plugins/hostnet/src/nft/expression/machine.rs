@@ -6,6 +6,7 @@ use crate::wire::nf::{self, REG_1, REG_2, REG_VERDICT};
 const FIB_ADDRESS_TYPE: u32 = 3;
 const LOOKUP_INVERTED: u32 = 1;
 const NAT_DNAT: u32 = 1;
+const CT_DIRECTION_ORIGINAL: u8 = 0;
 
 /// One expression of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,7 @@ pub(crate) enum Expression {
     Compare { op: u32, data: Vec<u8> },
     Lookup { set: String, inverted: bool },
     Conntrack { key: u32 },
+    ConntrackOriginal { key: u32 },
     Fib { flags: u32 },
     Counter,
     Verdict { code: i32, chain: Option<String> },
@@ -36,7 +38,7 @@ impl Expression {
             Self::Bitwise { .. } => "bitwise",
             Self::Compare { .. } => "cmp",
             Self::Lookup { .. } => "lookup",
-            Self::Conntrack { .. } => "ct",
+            Self::Conntrack { .. } | Self::ConntrackOriginal { .. } => "ct",
             Self::Fib { .. } => "fib",
             Self::Counter => "counter",
             Self::Verdict { .. } | Self::Load { .. } => "immediate",
@@ -94,6 +96,10 @@ impl Expression {
             }
             Self::Conntrack { key } => {
                 data.be32(1, REG_1).be32(2, *key);
+            }
+            Self::ConntrackOriginal { key } => {
+                data.be32(1, REG_1).be32(2, *key);
+                data.attr(3, &[CT_DIRECTION_ORIGINAL]);
             }
             Self::Fib { flags } => {
                 data.be32(1, REG_1)
