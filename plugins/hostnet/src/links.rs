@@ -8,17 +8,18 @@ mod vlans;
 use std::net::IpAddr;
 
 use netstate::{IfName, MacAddr, Mtu, Vni, Vxlan};
+use nix::errno::Errno;
 
 use crate::error::{Error, Result, absent_is_fine};
 use crate::socket::Netlink;
 use crate::wire::message::{Message, Reply, attrs, find, read_ip, read_text, read_u16, read_u32};
 use crate::wire::rt::{
     IFF_ALLMULTI, IFF_PROMISC, IFF_UP, IFLA_ADDRESS, IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE,
-    IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA,
+    IFLA_EXT_MASK, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA,
     IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU,
     IFLA_OPERSTATE, IFLA_PROMISCUITY, IFLA_TXQLEN, IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING,
-    IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT, RTM_DELLINK,
-    RTM_GETLINK,
+    IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT, RTEXT_FILTER_SKIP_STATS,
+    RTM_DELLINK, RTM_GETLINK,
 };
 
 pub use change::PortFlag;
@@ -89,7 +90,7 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses to tell.
     pub fn link(&mut self, name: &IfName) -> Result<Option<LinkInfo>> {
-        let mut message = Message::new(RTM_GETLINK, 0, &[0; IFINFO]);
+        let mut message = asking(0);
         message.text(IFLA_IFNAME, name.as_str());
         self.one_link(message, name.as_str())
     }
@@ -99,8 +100,7 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses to tell.
     pub fn link_by_index(&mut self, index: u32) -> Result<Option<LinkInfo>> {
-        let message = Message::new(RTM_GETLINK, 0, &ifinfo(index, 0, 0));
-        self.one_link(message, &index.to_string())
+        self.one_link(asking(index), &index.to_string())
     }
 
     /// All interfaces of the namespace, by number.
@@ -108,8 +108,7 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses to tell.
     pub fn links(&mut self) -> Result<Vec<LinkInfo>> {
-        let message = Message::new(RTM_GETLINK, 0, &[0; IFINFO]);
-        let found = self.wire.dump(&message, ("list", &"links"))?;
+        let found = self.wire.dump(&asking(0), ("list", &"links"))?;
         let mut links: Vec<LinkInfo> = found.iter().filter_map(parse).collect();
         links.sort_by_key(|link| link.index);
         Ok(links)
@@ -119,10 +118,10 @@ impl Netlink {
     ///
     /// # Errors
     /// When there is none.
-    pub fn link_index(&mut self, name: &IfName) -> Result<u32> {
-        match self.link(name)? {
-            Some(link) => Ok(link.index),
-            None => Err(Error::not_found("find link", name)),
+    pub fn link_index(&self, name: &IfName) -> Result<u32> {
+        match self.wire.interface_index(name.as_str()) {
+            Err(Errno::ENODEV) => Err(Error::not_found("find link", name)),
+            other => other.map_err(|errno| Error::errno("find link", name, errno)),
         }
     }
 
@@ -143,6 +142,13 @@ impl Netlink {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The question for links, without their statistics, which are half of the answer.
+fn asking(index: u32) -> Message {
+    let mut message = Message::new(RTM_GETLINK, 0, &ifinfo(index, 0, 0));
+    message.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+    message
 }
 
 /// `struct ifinfomsg` for a link by number, setting `flags` where `change` has bits.

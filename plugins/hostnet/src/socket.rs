@@ -97,6 +97,29 @@ impl Wire {
         setsockopt(&self.socket, sockopt::ReceiveTimeout, &timeout)
     }
 
+    /// The number of an interface of the socket's namespace. Unlike a netlink question it neither
+    /// waits for the lock that every change of any interface on the machine holds, nor brings all
+    /// there is to say about the interface.
+    pub(crate) fn interface_index(&self, name: &str) -> nix::Result<u32> {
+        // SAFETY: a plain C structure, of which all zeros is a value.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        // The last byte stays zero.
+        let room = request.ifr_name.len() - 1;
+        if name.len() > room {
+            return Err(Errno::ENODEV);
+        }
+        for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+            *to = libc::c_char::from_ne_bytes([from]);
+        }
+        let command = libc::SIOCGIFINDEX as libc::Ioctl;
+        // SAFETY: the descriptor is open for the call, which reads and writes one `ifreq`.
+        let result = unsafe { libc::ioctl(self.socket.as_raw_fd(), command, &raw mut request) };
+        Errno::result(result)?;
+        // SAFETY: the kernel has written this field of the union.
+        let index = unsafe { request.ifr_ifru.ifru_ifindex };
+        u32::try_from(index).map_err(|_| Errno::ENODEV)
+    }
+
     /// Does what `message` says; the kernel's acknowledgement is awaited.
     pub(crate) fn request(&mut self, message: Message, about: About<'_>) -> Result<()> {
         self.exchange(message.flag(NLM_F_ACK), about).map(drop)

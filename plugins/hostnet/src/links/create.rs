@@ -87,29 +87,26 @@ impl Netlink {
     /// # Errors
     /// When a link of that name and another kind is there, or the kernel refuses.
     pub fn ensure_link(&mut self, link: &Link) -> Result<bool> {
-        let created = match self.create_link(link) {
-            Ok(()) => true,
-            Err(error) if error.is_exists() => false,
-            Err(error) => return Err(error),
+        let kind = kind_name(link)?;
+        let found = match self.link(&link.name)? {
+            Some(found) => found,
+            None => match self.create_link(link) {
+                Ok(()) => return Ok(true),
+                // Somebody else was faster.
+                Err(error) if error.is_exists() => self
+                    .link(&link.name)?
+                    .ok_or_else(|| Error::not_found("find link", &link.name))?,
+                Err(error) => return Err(error),
+            },
         };
-        if !created {
-            self.check_kind(&link.name, kind_name(link)?)?;
-            if link.up {
-                self.set_up(&link.name)?;
-            }
+        if found.kind != kind {
+            let reason = format!("exists as a {:?}, not a {kind}; rename one", found.kind);
+            return Err(Error::invalid(OPERATION, &link.name, reason));
         }
-        Ok(created)
-    }
-
-    fn check_kind(&mut self, name: &IfName, wanted: &str) -> Result<()> {
-        match self.link(name)? {
-            Some(found) if found.kind == wanted => Ok(()),
-            Some(found) => {
-                let reason = format!("exists as a {:?}, not a {wanted}; rename one", found.kind);
-                Err(Error::invalid(OPERATION, name, reason))
-            }
-            None => Err(Error::not_found("find link", name)),
+        if link.up && !found.up {
+            self.set_up(&link.name)?;
         }
+        Ok(false)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -175,13 +175,23 @@ impl Store {
 
     fn remember(&self, ip: IpAddr, set: usize) -> Result<(), Error> {
         let path = self.folder.join(format!("last_reserved_ip.{set}"));
+        let text = ip.to_string();
+        // Written over rather than emptied first: ext4 writes a file that was emptied to the disk
+        // when it is closed, which takes milliseconds.
         OpenOptions::new()
             .write(true)
             .create(true)
-            .truncate(true)
+            .truncate(false)
             .mode(0o600)
             .open(&path)
-            .and_then(|mut file| file.write_all(ip.to_string().as_bytes()))
+            .and_then(|file| {
+                file.write_all_at(text.as_bytes(), 0)?;
+                let length = text.len() as u64;
+                if file.metadata()?.len() > length {
+                    file.set_len(length)?;
+                }
+                Ok(())
+            })
             .map_err(|error| failed("write", &path, &error))
     }
 
