@@ -20,6 +20,8 @@ impl Plugin for Loopback {
 
     fn add(&self, request: &Request<'_>) -> Result<AddResult, Error> {
         let (mut netlink, lo) = open(request)?;
+        // Before it is brought up, so that a refusal changes nothing.
+        loopback_addresses(&mut netlink, &lo)?;
         netlink.set_up(&lo).map_err(|error| pod::kernel(&error))?;
         let addresses = loopback_addresses(&mut netlink, &lo)?;
         Ok(request

@@ -8,6 +8,8 @@ use protocol::{AddResult, Error, Interface, Request};
 use crate::identity::Identity;
 use crate::{interface, pod};
 
+/// The kernel's name for the kind of both ends.
+const VETH: &str = "veth";
 /// MTU of an Ethernet in bytes, which the kernel gives a new veth.
 const ETHERNET: u32 = 1500;
 
@@ -120,7 +122,11 @@ pub fn detach(request: &Request<'_>) -> Result<(), Error> {
     }
     if let Some(netns) = pod::open_if_there(request) {
         let mut inside = Netlink::open_in(&netns).map_err(failed)?;
-        inside.delete_link(&pod::ifname(request)?).map_err(failed)?;
+        let name = pod::ifname(request)?;
+        // After a refused ADD the name may be another plugin's.
+        if inside.link(&name).map_err(failed)?.is_some_and(|link| link.kind == VETH) {
+            inside.delete_link(&name).map_err(failed)?;
+        }
     }
     Ok(())
 }
@@ -159,7 +165,7 @@ pub fn check(
         .host()
         .link_by_index(index)
         .map_err(|error| pod::kernel(&error))?;
-    let is_ours = |peer: &LinkInfo| peer.kind == "veth" && peer.peer == Some(link.index);
+    let is_ours = |peer: &LinkInfo| peer.kind == VETH && peer.peer == Some(link.index);
     let peer = peer.filter(is_ours).ok_or_else(gone)?;
     if !peer.up {
         let msg = format!("the host's end {} of {name} is down", peer.name);

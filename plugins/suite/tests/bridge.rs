@@ -30,7 +30,7 @@ fn a_bridge_without_addresses_is_made_checked_and_left() {
 fn parallel_adds_share_one_new_bridge() {
     node(|node| {
         let config = dual_stack(node, "bridge");
-        let pods: Vec<Pod> = (0..20).map(|n| node.pod(&format!("c{n}"))).collect();
+        let pods: Vec<Pod> = (0..50).map(|n| node.pod(&format!("c{n}"))).collect();
         let own = hostnet::Netns::current().unwrap();
         let addresses: std::collections::BTreeSet<String> = std::thread::scope(|scope| {
             let add = |pod| {
@@ -47,7 +47,7 @@ fn parallel_adds_share_one_new_bridge() {
                 .map(|thread| thread.join().unwrap())
                 .collect()
         });
-        assert_eq!(addresses.len(), 20);
+        assert_eq!(addresses.len(), 50);
         let found = hostnet::Netlink::open()
             .unwrap()
             .addresses(&"br0".parse().unwrap())

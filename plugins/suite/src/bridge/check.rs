@@ -59,11 +59,9 @@ fn check_port(config: &Config, bridge: &LinkInfo, port: &LinkInfo) -> Result<(),
         ("hairpin mode", config.hairpin, flags.hairpin),
         ("isolation", config.isolated, flags.isolated),
     ];
-    match switches.iter().find(|(_, asked, found)| asked != found) {
-        Some((what, asked, _)) => {
-            let state = if *asked { "off" } else { "on" };
-            Err(Error::other(format!("{what} of port {name} is {state}")))
-        }
+    // What was not asked for may have been switched on by another plugin of the chain.
+    match switches.iter().find(|(_, asked, found)| *asked && !found) {
+        Some((what, ..)) => Err(Error::other(format!("{what} of port {name} is off"))),
         None => Ok(()),
     }
 }
