@@ -124,7 +124,11 @@ pub fn detach(request: &Request<'_>) -> Result<(), Error> {
         let mut inside = Netlink::open_in(&netns).map_err(failed)?;
         let name = pod::ifname(request)?;
         // After a refused ADD the name may be another plugin's.
-        if inside.link(&name).map_err(failed)?.is_some_and(|link| link.kind == VETH) {
+        if inside
+            .link(&name)
+            .map_err(failed)?
+            .is_some_and(|link| link.kind == VETH)
+        {
             inside.delete_link(&name).map_err(failed)?;
         }
     }

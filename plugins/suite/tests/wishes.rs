@@ -16,7 +16,7 @@ const VERSIONS: [&str; 7] = [
     "0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0",
 ];
 
-fn ipam(node: &Node, section: Value) -> Value {
+fn ipam(node: &Node, section: &Value) -> Value {
     let mut config = json!({ "cniVersion": "1.1.0", "name": "net", "ipam": section });
     config["ipam"]["type"] = "host-local".into();
     config["ipam"]["dataDir"] = node.path("state").to_str().unwrap().into();
@@ -46,7 +46,7 @@ fn requests_of_all_three_sources_add_up() {
         let ranges = json!([
             [{ "subnet": "10.1.0.0/24" }], [{ "subnet": "10.2.0.0/24" }], [{ "subnet": "fd00::/64" }],
         ]);
-        let mut config = ipam(node, json!({ "ranges": ranges }));
+        let mut config = ipam(node, &json!({ "ranges": ranges }));
         config["args"] = json!({ "cni": { "ips": ["10.2.0.20/24"] } });
         config["runtimeConfig"] = json!({ "ips": ["fd00::30"] });
         let answer = add(node, &config, "IP=10.1.0.10");
@@ -74,7 +74,7 @@ fn the_runtimes_ranges_come_first() {
     node(|node| {
         let mut config = ipam(
             node,
-            json!({
+            &json!({
                 "subnet": "10.1.0.0/24", "rangeStart": "10.1.0.40", "rangeEnd": "10.1.0.50",
                 "gateway": "10.1.0.254", "ranges": [[{ "subnet": "10.3.0.0/24" }]],
                 "routes": [{ "dst": "10.0.0.0/8", "gw": "10.1.0.253", "mtu": 1400 }],
@@ -111,7 +111,7 @@ fn impossible_ranges_are_refused_before_anything_is_reserved() {
             json!({ "subnet": "10.1.0.0/24", "gateway": "fd00::1" }),
             json!({ "subnet": "10.1.0.0/24", "resolvConf": "/nowhere/resolv.conf" }),
         ] {
-            let config = ipam(node, section.clone());
+            let config = ipam(node, &section);
             assert_eq!(add(node, &config, "").error().0, 7, "{section}");
             assert_eq!(node.reservations("net"), [""; 0]);
         }
