@@ -5,6 +5,7 @@ pub mod config;
 pub mod host;
 pub mod plan;
 
+use hostnet::LinkInfo;
 use hostnet::apply::{self, Places};
 use netstate::Step;
 use protocol::{AddResult, Attachment, Error, Plugin, Request};
@@ -66,8 +67,10 @@ impl Plugin for Bandwidth {
         let ifbs = links
             .iter()
             .filter(|link| link.kind == "ifb" && link.name.as_str().starts_with(host::PREFIX));
+        let led_to = host::led_to(places.host(), &links)?;
+        let is_orphan = |ifb: &LinkInfo| ifb.alias.is_empty() && !led_to.contains(&ifb.index);
         let mut outcome = Ok(());
-        for ifb in ifbs.filter(|ifb| is_stale(&ifb.alias)) {
+        for ifb in ifbs.filter(|ifb| is_stale(&ifb.alias) || is_orphan(ifb)) {
             let steps = host::swept(places.host(), ifb)
                 .map(|remains| plan::delete(&remains, Some(&ifb.name)));
             outcome = outcome.and(steps.and_then(|steps| run(&mut places, &steps)));

@@ -1,5 +1,7 @@
 //! What the host has of an attachment: the veth, the ifb, the limits.
 
+use std::collections::BTreeSet;
+
 use hostnet::apply::Places;
 use hostnet::filters::REDIRECT_PRIORITY;
 use hostnet::qdiscs::ROOT_HANDLE;
@@ -183,6 +185,26 @@ pub fn swept(netlink: &mut Netlink, ifb: &LinkInfo) -> Result<Vec<Remains>, Erro
     } else {
         Ok(Vec::new())
     }
+}
+
+/// Numbers of the links that what comes in by a veth is redirected to, if any ifb among `links` is
+/// one of the reference plugin's: these do not say whose they are, and one that nothing leads to
+/// is what is left of a pod that was lost.
+///
+/// # Errors
+/// When the kernel refuses to tell.
+pub fn led_to(netlink: &mut Netlink, links: &[LinkInfo]) -> Result<BTreeSet<u32>, Error> {
+    let unnamed = |link: &LinkInfo| link.kind == "ifb" && link.alias.is_empty();
+    let mut targets = BTreeSet::new();
+    if !links.iter().any(unnamed) {
+        return Ok(targets);
+    }
+    for veth in links.iter().filter(|link| link.kind == "veth") {
+        let filters = netlink.ingress_filters(veth.index);
+        let filters = filters.map_err(|error| pod::kernel(&error))?;
+        targets.extend(filters.iter().filter_map(|filter| filter.redirects_to));
+    }
+    Ok(targets)
 }
 
 fn noted(ifb: &LinkInfo) -> Option<IfName> {
