@@ -71,6 +71,15 @@ impl Chain {
         self.each(self.plugins.iter(), |plugin| node.does("CHECK", plugin))
     }
 
+    /// CHECK of every plugin by itself.
+    pub(crate) fn checks(&self, node: &Node) -> Vec<(String, Result<(), String>)> {
+        let check = |plugin| {
+            let outcome = self.each(std::iter::once(plugin), |plugin| node.does("CHECK", plugin));
+            (plugin.plugin.clone(), outcome)
+        };
+        self.plugins.iter().map(check).collect()
+    }
+
     /// DEL of every plugin, also past failures; the first of these is returned.
     pub(crate) fn del(&self, node: &Node) -> Result<(), String> {
         self.each(self.plugins.iter().rev(), |plugin| node.does("DEL", plugin))
@@ -132,5 +141,36 @@ pub(crate) fn addresses(node: &Node) -> Value {
     json!({
         "type": "host-local", "dataDir": node.path("state"), "subnet": "10.1.0.0/24",
         "routes": [{ "dst": "0.0.0.0/0" }],
+    })
+}
+
+/// `portmap` of TCP port `host` of the node to the pod's 7000.
+pub(crate) fn portmap(host: u16) -> Value {
+    json!({
+        "type": "portmap",
+        "runtimeConfig": {
+            "portMappings": [{ "hostPort": host, "containerPort": 7000, "protocol": "tcp" }],
+        },
+    })
+}
+
+/// `firewall` as it is by default.
+pub(crate) fn firewall() -> Value {
+    json!({ "type": "firewall" })
+}
+
+/// `bandwidth` limiting both directions to 80 Mbit/s.
+pub(crate) fn bandwidth() -> Value {
+    json!({
+        "type": "bandwidth", "ingressRate": 80_000_000, "ingressBurst": 800_000,
+        "egressRate": 80_000_000, "egressBurst": 800_000,
+    })
+}
+
+/// `tuning` of a sysctl and an attribute of the pod's interface.
+pub(crate) fn tuning(node: &Node) -> Value {
+    json!({
+        "type": "tuning", "sysctl": { "net.ipv4.conf.eth0.arp_filter": "1" }, "allmulti": true,
+        "dataDir": node.path("tuning"),
     })
 }

@@ -13,8 +13,11 @@ mod node;
 
 mod cases;
 mod chain;
+mod chains;
+mod interleave;
 mod observe;
 mod record;
+mod scaffolding;
 mod takeover;
 mod traffic;
 mod world;

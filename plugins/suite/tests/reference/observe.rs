@@ -250,7 +250,7 @@ pub(crate) fn rules() -> Vec<String> {
     }
     lines.extend(nft_rules());
     for line in run("tc", &["qdisc", "show"]).lines() {
-        if line.starts_with("qdisc tbf") || line.starts_with("qdisc ingress") {
+        if ["tbf", "ingress", "clsact"].contains(&line.split(' ').nth(1).unwrap_or_default()) {
             let words: Vec<&str> = line.split(' ').filter(|word| !word.is_empty()).collect();
             lines.push(words.join(" "));
         }

@@ -14,15 +14,19 @@ pub(crate) fn inside<T: Send>(pod: &Pod, work: impl FnOnce() -> T + Send) -> T {
     pod.open().run_in(work).unwrap()
 }
 
+/// Whether `address` answers one echo request at once.
+pub(crate) fn pings_once(address: &str) -> bool {
+    std::process::Command::new("busybox")
+        .args(["ping", "-c", "1", "-W", "1", address])
+        .output()
+        .expect("run busybox; `make setup` installs it")
+        .status
+        .success()
+}
+
 /// Whether `address` answers one of five echo requests, one a second, from where the caller is.
 pub(crate) fn pings(address: &str) -> bool {
-    let ping = || {
-        std::process::Command::new("busybox")
-            .args(["ping", "-c", "1", "-W", "1", address])
-            .output()
-            .expect("run busybox; `make setup` installs it")
-    };
-    (0..5).any(|_| ping().status.success())
+    (0..5).any(|_| pings_once(address))
 }
 
 /// Answers each connection to `address` in `pod` with the caller's address, until dropped.
@@ -81,10 +85,19 @@ impl Drop for Server {
 
 /// What a [`Server`] at `target` says, or `refused`, from where the caller is.
 pub(crate) fn asks(target: &str) -> String {
+    asks_for(target, PATIENCE)
+}
+
+/// Whether nothing at all comes back from `target`: neither a connection nor a refusal.
+pub(crate) fn is_silent(target: &str) -> bool {
+    asks_for(target, Duration::from_secs(1)) == "no answer"
+}
+
+fn asks_for(target: &str, patience: Duration) -> String {
     let target: SocketAddr = target.parse().unwrap();
     let answer = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut stream = TcpStream::connect_timeout(&target, patience)?;
+        stream.set_read_timeout(Some(patience))?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         Ok(text)

@@ -40,6 +40,19 @@ pub(super) const CASES: &[Case] = &[
             ("eth0 in the pod", "a failed ADD leaves nothing"),
         ],
     },
+    Case {
+        number: "59",
+        title: "host-device: there and back, also from a namespace that is lost",
+        run: host_device,
+        why: &[
+            EMPTY_DNS,
+            ("DEL again", "what is gone already is no error"),
+            (
+                "reserved",
+                "the address is given back although the namespace is not known",
+            ),
+        ],
+    },
 ];
 
 fn macvlan(node: &Node) -> Value {

@@ -1,10 +1,14 @@
 //! The black-box cases. Those of plugins that only one side has are not here.
 
+mod bandwidth;
 mod bridge;
+mod chained;
 mod devices;
+mod firewall;
 mod ipam;
 mod protocol;
 mod ptp;
+mod tuning;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,7 +21,7 @@ use crate::world::{Answer, Attachment, run};
 
 const EMPTY_DNS: Why = ("dns {}", "an empty dns is left out from 1.0.0 on");
 const CODE: Why = (
-    "error 999",
+    ": error 7",
     "a wrong configuration has the specification's code 7, as 999 says nothing",
 );
 const NFTABLES: Why = (
@@ -29,6 +33,11 @@ const EMPTY_TABLE: Why = (
     "cni_plugins_masquerade, 3 rules",
     "the table and its three rules that belong to no pod stay, as those of the reference's nftables \
      backend do",
+);
+const FIREWALL_CHAINS: Why = (
+    "nft table inet cni_firewall",
+    "where iptables has no rules, nftables is used; the empty table stays like the reference's empty \
+     chains",
 );
 const ROUTE_SCOPE: Why = (
     "scope",
@@ -62,6 +71,21 @@ fn devices() {
 }
 
 #[test]
+fn bandwidth() {
+    record::compare(bandwidth::CASES);
+}
+
+#[test]
+fn firewall() {
+    record::compare(firewall::CASES);
+}
+
+#[test]
+fn tuning() {
+    record::compare(tuning::CASES);
+}
+
+#[test]
 fn the_record_has_these_cases_and_no_other() {
     let all = [
         protocol::CASES,
@@ -69,6 +93,9 @@ fn the_record_has_these_cases_and_no_other() {
         ptp::CASES,
         ipam::CASES,
         devices::CASES,
+        bandwidth::CASES,
+        firewall::CASES,
+        tuning::CASES,
     ];
     let cases: BTreeSet<&str> = all.iter().flat_map(|cases| *cases).map(number).collect();
     let recorded = record::recorded();
