@@ -7,7 +7,7 @@ SHELL := /bin/bash
 OUT      := $(CURDIR)/out
 TARGET   ?= $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
 KUBECTL  := $(CURDIR)/.tools/bin/kubectl
-PLUGINS  := loopback host-local static ptp bridge towline macvlan flannel ipvlan vlan dummy host-device bandwidth firewall tap tuning sbr portmap
+PLUGINS  := loopback host-local static ptp bridge towline macvlan flannel ipvlan vlan dummy host-device bandwidth firewall tap tuning sbr portmap vrf
 MUSL     := x86_64-unknown-linux-musl
 DAEMONS  := -p towline-agent -p towline-cli -p towline-control-plane -p towline-lab
 

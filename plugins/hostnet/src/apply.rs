@@ -223,6 +223,7 @@ fn change(netlink: &mut Netlink, op: &Op) -> Result<()> {
         Op::SetAlias(name, alias) => netlink.set_alias(name, alias),
         Op::SetMtu(name, mtu) => netlink.set_mtu(name, *mtu),
         Op::SetMac(name, mac) => netlink.set_mac(name, *mac),
+        Op::ClearMaster(name) => netlink.set_master(name, None),
         Op::SetMaster(name, master) => netlink.set_master(name, Some(master)),
         Op::SetHairpin(name, on) => netlink.set_port(name, PortFlag::Hairpin, *on),
         Op::SetIsolated(name, on) => netlink.set_port(name, PortFlag::Isolated, *on),

@@ -91,8 +91,10 @@ pub enum Op {
     SetAllMulticast(IfName, bool),
     /// Sets a link's Ethernet address.
     SetMac(IfName, MacAddr),
-    /// Makes a link a port of a bridge.
+    /// Makes a link a port of a bridge or VRF.
     SetMaster(IfName, IfName),
+    /// Makes a link a port of nothing.
+    ClearMaster(IfName),
     /// Lets a bridge port send frames back to where they came from.
     SetHairpin(IfName, bool),
     /// Keeps a bridge port from exchanging frames with other isolated ports.

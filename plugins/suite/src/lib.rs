@@ -37,6 +37,7 @@ pub mod tap;
 pub mod towline;
 pub mod tuning;
 pub mod vlan;
+pub mod vrf;
 
 use std::io;
 use std::path::Path;
@@ -64,6 +65,7 @@ pub static PLUGINS: &[&dyn Plugin] = &[
     &towline::Towline,
     &tuning::Tuning,
     &vlan::Vlan,
+    &vrf::Vrf,
 ];
 
 /// The name of the program that is no plugin.
