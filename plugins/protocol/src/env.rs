@@ -29,6 +29,14 @@ impl Env {
             .filter(|v| !v.is_empty())
     }
 
+    /// The first of `names` that is set to something that is not UTF-8.
+    #[must_use]
+    pub fn unreadable<'a>(&self, names: &[&'a str]) -> Option<&'a str> {
+        let value = |name: &str| self.variables.get(OsStr::new(name));
+        let is_unreadable = |name: &&&str| value(name).is_some_and(|v| v.to_str().is_none());
+        names.iter().find(is_unreadable).copied()
+    }
+
     /// The same environment with `name` set to `value`.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {

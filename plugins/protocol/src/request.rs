@@ -16,6 +16,14 @@ use crate::run::Registry;
 use crate::version::Version;
 
 const IFNAME_MAX: usize = 15;
+const VARIABLES: &[&str] = &[
+    "CNI_COMMAND",
+    "CNI_CONTAINERID",
+    "CNI_IFNAME",
+    "CNI_NETNS",
+    "CNI_ARGS",
+    "CNI_PATH",
+];
 
 /// What a plugin is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,6 +118,10 @@ impl<'a> Request<'a> {
     /// # Errors
     /// The specification's codes 1, 4, 6 and 7.
     pub fn parse(env: &'a Env, stdin: &'a [u8], registry: Registry<'a>) -> Result<Self, Error> {
+        if let Some(name) = env.unreadable(VARIABLES) {
+            let msg = format!("{name} is not UTF-8; give plain text");
+            return Err(Error::environment(msg));
+        }
         let text = env.get("CNI_COMMAND").unwrap_or_default();
         let command = Command::find(text);
         if let Some(command) = command {

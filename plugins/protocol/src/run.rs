@@ -77,7 +77,7 @@ pub fn run(
     stdout: &mut dyn Write,
 ) -> u8 {
     let document = match env.get("CNI_COMMAND") {
-        None => {
+        None if env.unreadable(&["CNI_COMMAND"]).is_none() => {
             eprintln!(
                 "CNI plugin {} (Towline), versions 0.1.0 to {CURRENT}",
                 plugin.name()
@@ -85,7 +85,7 @@ pub fn run(
             return 0;
         }
         Some("VERSION") => Ok(Some(versions())),
-        Some(_) => answer(plugin, registry, env, stdin),
+        _ => answer(plugin, registry, env, stdin),
     };
     let (document, status) = match document {
         Ok(document) => (document, 0),

@@ -5,6 +5,8 @@ use netstate::route::masked;
 use protocol::{AddResult, Attachment, Command, Error, Request, Version};
 use serde_json::{Map, Value, json};
 
+use crate::saved::Saved;
+
 /// Stands for the node's subnet where that is not known: to release by owner, host-local wants a
 /// range, any range. This one is kept for documentation (RFC 5737), so no pod ever had it.
 const ANY_RANGE: &str = "192.0.2.0/24";
@@ -174,6 +176,25 @@ pub fn ipam(
     }
     ipam.insert("routes".to_owned(), routes.into());
     ipam
+}
+
+/// Forgets an attachment whose ADD failed, after the delegate's DEL came out as `undone`.
+///
+/// What cannot be undone now is kept, for the DEL that follows; but not a configuration that the
+/// delegate refuses to read, since every DEL would fail by it, and the ADD did nothing with it.
+///
+/// # Errors
+/// The delegate's error, or that the file cannot be removed.
+pub fn forget(
+    saved: &Saved,
+    attachment: &Attachment,
+    undone: Result<(), Error>,
+) -> Result<(), Error> {
+    let is_refused = |error: &Error| matches!(error.code, 1 | 2 | 4 | 6 | 7);
+    match undone {
+        Err(error) if !is_refused(&error) => Err(error),
+        outcome => saved.remove(attachment).and(outcome),
+    }
 }
 
 /// `error`, and what went wrong while the ADD that it ended was undone.

@@ -10,7 +10,7 @@ pub mod plan;
 use hostnet::Netlink;
 use protocol::{AddResult, Attachment, Command, Error, Plugin, Request};
 
-use crate::delegate::{Delegate, with_undoing};
+use crate::delegate::{Delegate, forget, with_undoing};
 use crate::pod;
 use crate::saved::{Owner, Saved};
 use crate::subnet::Subnet;
@@ -34,9 +34,8 @@ impl Plugin for Flannel {
         let (saved, attachment) = (Saved::new(&config.data_dir), request.attachment());
         saved.write(&attachment, &delegate)?;
         delegate.add(request).map_err(|error| {
-            // What cannot be undone now is kept, for the DEL that follows.
             let undone = delegate.call(request, Command::Del);
-            with_undoing(error, [undone.and_then(|()| saved.remove(&attachment))])
+            with_undoing(error, [forget(&saved, &attachment, undone)])
         })
     }
 

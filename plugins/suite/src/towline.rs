@@ -10,7 +10,7 @@ pub mod plan;
 use hostnet::{Netlink, netns};
 use protocol::{AddResult, Attachment, Command, Error, Plugin, Request};
 
-use crate::delegate::{Delegate, with_undoing};
+use crate::delegate::{Delegate, forget, with_undoing};
 use crate::pod;
 use crate::saved::Saved;
 use crate::subnet::Subnet;
@@ -47,9 +47,8 @@ impl Plugin for Towline {
             Ok(result)
         });
         outcome.map_err(|error| {
-            // What cannot be undone now is kept, for the DEL that follows.
             let undone = delegate.call(request, Command::Del);
-            let forgotten = undone.and_then(|()| saved.remove(&attachment));
+            let forgotten = forget(&saved, &attachment, undone);
             with_undoing(error, [daemon.deregister(request), forgotten])
         })
     }
