@@ -2,22 +2,31 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A version of the CNI specification.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Version {
     /// 0.1.0: ADD and DEL.
+    #[serde(rename = "0.1.0")]
     V010,
     /// 0.2.0: VERSION.
+    #[serde(rename = "0.2.0")]
     V020,
     /// 0.3.0: interfaces and addresses as lists, chaining.
+    #[serde(rename = "0.3.0")]
     V030,
     /// 0.3.1
+    #[serde(rename = "0.3.1")]
     V031,
     /// 0.4.0: CHECK, prevResult on DEL.
+    #[serde(rename = "0.4.0")]
     V040,
     /// 1.0.0: lists only.
+    #[serde(rename = "1.0.0")]
     V100,
     /// 1.1.0: GC and STATUS.
+    #[serde(rename = "1.1.0")]
     V110,
 }
 

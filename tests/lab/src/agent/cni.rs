@@ -6,6 +6,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use protocol::Version;
+use protocol::runtime::{NetworkList, plugin_config};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::io::AsyncWriteExt;
@@ -19,7 +21,7 @@ const PLUGIN_LIMIT: Duration = Duration::from_secs(60);
 pub struct Network {
     /// CNI version of configuration and results.
     #[serde(rename = "cniVersion")]
-    pub version: String,
+    pub version: Version,
     /// Name of the network.
     pub name: String,
     /// Plugins, in the order of ADD.
@@ -128,7 +130,7 @@ impl Cni {
     /// # Errors
     /// The first failing plugin's message.
     pub async fn gc(&self, network: &Network, valid: &[Attachment]) -> Result<()> {
-        if network.version.as_str() < "1.1.0" {
+        if network.version < Version::V110 {
             return Ok(());
         }
         let valid = valid
@@ -148,7 +150,7 @@ impl Cni {
     /// # Errors
     /// The first plugin's reason why not.
     pub async fn status(&self, network: &Network) -> Result<()> {
-        if network.version.as_str() < "1.1.0" {
+        if network.version < Version::V110 {
             return Ok(());
         }
         for plugin in &network.plugins {
@@ -219,7 +221,7 @@ async fn exchange(command: &mut Command, stdin: &[u8]) -> std::io::Result<std::p
 /// The network that gives every sandbox its loopback interface, as containerd has it.
 pub fn loopback() -> Network {
     Network {
-        version: "1.0.0".to_owned(),
+        version: Version::V100,
         name: "cni-loopback".to_owned(),
         plugins: vec![Map::from_iter([("type".to_owned(), json!("loopback"))])],
     }
@@ -245,49 +247,24 @@ pub fn addresses(result: &Value) -> Vec<std::net::IpAddr> {
 fn parse_network(text: &[u8]) -> Result<Network> {
     let value: Value = serde_json::from_slice(text).context("not JSON")?;
     let list = match value.get("plugins") {
-        Some(_) => value,
-        None => json!({
-            "cniVersion": value.get("cniVersion").cloned().unwrap_or(json!("0.1.0")),
-            "name": value["name"], "plugins": [value]
-        }),
+        Some(_) => NetworkList::parse(text)?,
+        None => NetworkList::parse_single(text)?,
     };
-    let network: Network = serde_json::from_value(list).context("not a CNI configuration list")?;
-    for plugin in &network.plugins {
-        let kind = plugin
-            .get("type")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        if kind.is_empty() || kind.contains('/') || kind.starts_with('.') {
-            bail!("plugins[].type {kind:?}: must be the file name of a plugin");
-        }
-    }
-    Ok(network)
+    Ok(Network {
+        version: list.version,
+        name: list.name,
+        plugins: list.plugins,
+    })
 }
 
-/// One plugin's standard input: its own keys, the list's name and version, what it may know of the
-/// runtime's capability arguments, and the result before it.
 fn plugin_conf(
     network: &Network,
     plugin: &Map<String, Value>,
     capabilities: &Map<String, Value>,
     previous: Option<&Value>,
 ) -> Map<String, Value> {
-    let mut conf = plugin.clone();
-    conf.insert("name".to_owned(), json!(network.name));
-    conf.insert("cniVersion".to_owned(), json!(network.version));
-    let declared = plugin.get("capabilities").and_then(Value::as_object);
-    let runtime = capabilities
-        .iter()
-        .filter(|(key, _)| declared.and_then(|d| d.get(*key)) == Some(&Value::Bool(true)))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect::<Map<_, _>>();
-    if !runtime.is_empty() {
-        conf.insert("runtimeConfig".to_owned(), Value::Object(runtime));
-    }
-    if let Some(previous) = previous {
-        conf.insert("prevResult".to_owned(), previous.clone());
-    }
-    conf
+    let (name, version) = (&network.name, network.version);
+    plugin_config(name, version, plugin, capabilities, previous)
 }
 
 /// CNI_ARGS of a pod's sandbox, as every Kubernetes runtime sets them.
