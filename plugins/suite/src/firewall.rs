@@ -93,6 +93,12 @@ impl Pod {
         })
     }
 
+    /// Whether its port of the bridge is to be isolated.
+    fn has_port(&self) -> bool {
+        let mut policies = self.isolation.iter();
+        policies.any(|isolation| isolation.from_each_other)
+    }
+
     /// The same with the addresses of these families only.
     fn part(&self, families: &[Family]) -> Self {
         let mut part = self.clone();
@@ -194,7 +200,7 @@ fn ports(
     wanted: &Pod,
     before: &AddResult,
 ) -> hostnet::Result<Vec<hostnet::LinkInfo>> {
-    let Some(isolation) = wanted.isolation.as_ref().filter(|i| i.from_each_other) else {
+    let Some(isolation) = &wanted.isolation else {
         return Ok(Vec::new());
     };
     let bridge = netlink.link_index(&isolation.bridge)?;
@@ -209,6 +215,9 @@ fn ports(
 }
 
 fn set_ports(wanted: &Pod, before: &AddResult) -> Result<(), Error> {
+    if !wanted.has_port() {
+        return Ok(());
+    }
     let set = || {
         let mut netlink = Netlink::open()?;
         for port in ports(&mut netlink, wanted, before)? {
@@ -220,6 +229,9 @@ fn set_ports(wanted: &Pod, before: &AddResult) -> Result<(), Error> {
 }
 
 fn check_ports(wanted: &Pod, before: &AddResult) -> Result<(), Error> {
+    if !wanted.has_port() {
+        return Ok(());
+    }
     let found = Netlink::open().and_then(|mut netlink| ports(&mut netlink, wanted, before));
     let found = found.map_err(|error| pod::kernel(&error))?;
     match found

@@ -48,9 +48,19 @@ pub fn add(wanted: &Pod) -> Result<(), Error> {
     let mut nftables = Nftables::open().map_err(failed)?;
     if let Some(isolation) = &wanted.isolation {
         let rules = of_bridge(isolation);
-        let owner = rules.owner.clone();
-        let replaced = nftables.replace_rules(&rules, &rules.chains(), &|found| *found == owner);
-        replaced.map_err(failed)?;
+        let there = nftables.owned_rules(&rules.chains()).map_err(failed)?;
+        let count = there
+            .iter()
+            .filter(|rule| rule.owner == rules.owner)
+            .count();
+        // The pods before this one have made them; to write them anew would take the kernel longer
+        // than all the rest.
+        let wanted = rules.tables.iter().flat_map(|table| &table.rules).count();
+        if count != wanted {
+            let is_own = |found: &Owner| *found == rules.owner;
+            let replaced = nftables.replace_rules(&rules, &rules.chains(), &is_own);
+            replaced.map_err(failed)?;
+        }
     }
     let rules = of_pod(wanted);
     let chains = [OVERRIDES, PODS].map(chain);
