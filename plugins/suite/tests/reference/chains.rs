@@ -13,8 +13,8 @@ use crate::scaffolding;
 use crate::traffic::{Server, asks, inside, is_silent, outside, pings, source_seen};
 use crate::world::{Maker, run, world};
 
-const PLUGINS: [&str; COUNT] = ["bridge", "firewall", "bandwidth", "tuning"];
-const COUNT: usize = 4;
+const PLUGINS: [&str; COUNT] = ["bridge", "portmap", "firewall", "bandwidth", "tuning"];
+const COUNT: usize = 5;
 
 /// The whole chain, as a runtime configures it.
 pub(crate) fn full(node: &Node) -> Vec<Value> {

@@ -38,6 +38,7 @@ pub(crate) fn of(plugin: &str, maker: Maker) -> &'static [&'static str] {
     match (plugin, maker) {
         ("portmap", Maker::Reference) => PORTMAP_IPTABLES,
         ("firewall", Maker::Reference) => FIREWALL_IPTABLES,
+        ("portmap", Maker::Ours) => &["nft table ip cni_hostport, 4 rules"],
         ("firewall", Maker::Ours) => FIREWALL_OURS,
         ("bridge" | "ptp", Maker::Ours) => &["nft table inet cni_plugins_masquerade, 3 rules"],
         _ => &[],

@@ -21,6 +21,12 @@ struct Kind {
     rolled_back: &'static [&'static str],
 }
 
+/// These rules do not say whose they are; only prevResult knows the address.
+const FIREWALL_LOST: &[&str] = &[
+    "iptables filter -A CNI-FORWARD -d IP/32 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    "iptables filter -A CNI-FORWARD -s IP/32 -j ACCEPT",
+];
+
 const KINDS: &[Kind] = &[
     Kind {
         name: "bridge",
@@ -57,14 +63,34 @@ const KINDS: &[Kind] = &[
         rolled_back: &[],
     },
     Kind {
+        name: "portmap",
+        plugins: |node| vec![chain::bridge(node), chain::portmap(8080)],
+        lost: &[],
+        // Three rules for each of two pods: the reference knows no nftables.
+        rolled_back: &["nft table ip cni_hostport, 10 rules"],
+    },
+    Kind {
+        name: "portmap by iptables",
+        plugins: |node| vec![chain::bridge(node), by_iptables(chain::portmap(8080))],
+        lost: &[],
+        rolled_back: &[],
+    },
+    Kind {
+        name: "firewall by iptables",
+        plugins: |node| vec![chain::bridge(node), by_iptables(chain::firewall())],
+        lost: FIREWALL_LOST,
+        // Notes of whose the rules were, which no packet passes.
+        rolled_back: &[
+            "iptables filter -A CNI-FORWARD-OWNERS -s 10.1.0.2/32 -m comment --comment \"#-#, net: net, \
+             if: eth0, id: c1\"",
+            "iptables filter -A CNI-FORWARD-OWNERS -s 10.1.0.3/32 -m comment --comment \"#-#, net: net, \
+             if: eth0, id: c2\"",
+        ],
+    },
+    Kind {
         name: "firewall",
         plugins: |node| vec![chain::bridge(node), chain::firewall()],
-        // These rules say nothing about whose they are; only prevResult knows the address.
-        lost: &[
-            "iptables filter -A CNI-FORWARD -d IP/32 -m conntrack --ctstate RELATED,ESTABLISHED \
-             -j ACCEPT",
-            "iptables filter -A CNI-FORWARD -s IP/32 -j ACCEPT",
-        ],
+        lost: FIREWALL_LOST,
         // Two rules for two pods: the reference knows no nftables.
         rolled_back: &["nft table inet cni_firewall, 7 rules"],
     },
@@ -92,6 +118,11 @@ const KINDS: &[Kind] = &[
         rolled_back: &[],
     },
 ];
+
+fn by_iptables(mut config: Value) -> Value {
+    config["backend"] = "iptables".into();
+    config
+}
 
 fn masqueraded(mut config: Value, backend: &str) -> Value {
     config["ipMasq"] = true.into();
@@ -218,6 +249,10 @@ fn the_reference_deletes_what_ours_made() {
                 assert!(!pod.has_link("eth0"), "{}: eth0 is left", kind.name);
             }
             assert_eq!(remains(node, &chains[0]), kind.rolled_back, "{}", kind.name);
+            // What the reference could not know goes when the node comes back to ours.
+            node.install_all(Maker::Ours);
+            chains[0].gc(node, &[]).expect("GC");
+            assert_eq!(remains(node, &chains[0]), [""; 0], "{}", kind.name);
         });
     }
 }

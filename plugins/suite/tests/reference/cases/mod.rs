@@ -6,6 +6,7 @@ mod chained;
 mod devices;
 mod firewall;
 mod ipam;
+mod portmap;
 mod protocol;
 mod ptp;
 mod tuning;
@@ -86,6 +87,11 @@ fn tuning() {
 }
 
 #[test]
+fn portmap() {
+    record::compare(portmap::CASES);
+}
+
+#[test]
 fn the_record_has_these_cases_and_no_other() {
     let all = [
         protocol::CASES,
@@ -93,6 +99,7 @@ fn the_record_has_these_cases_and_no_other() {
         ptp::CASES,
         ipam::CASES,
         devices::CASES,
+        portmap::CASES,
         bandwidth::CASES,
         firewall::CASES,
         tuning::CASES,

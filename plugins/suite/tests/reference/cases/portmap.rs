@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::chained::{chained, pod_on};
+use super::{CODE, EMPTY_DNS};
 use crate::chain;
 use crate::node::Node;
 use crate::observe::Seen;
@@ -15,13 +16,23 @@ pub(super) const CASES: &[Case] = &[
         number: "23",
         title: "portmap: who reaches a TCP port of the node",
         run: port,
-        why: &[],
+        why: &[EMPTY_DNS],
     },
     Case {
         number: "49",
         title: "portmap: addresses of the node, many ports, and ports that are none",
         run: ports,
-        why: &[],
+        why: &[
+            CODE,
+            (
+                "DEL: error 999",
+                "DEL of what a wrong configuration never made has nothing to fail at",
+            ),
+            (
+                "rules are left",
+                "mappings are checked before the first rule is made",
+            ),
+        ],
     },
 ];
 
