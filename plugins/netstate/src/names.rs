@@ -65,6 +65,9 @@ impl FromStr for IfName {
         if text.contains(|c: char| c == '/' || c == ':' || c == '\0' || c.is_whitespace()) {
             return bad("holds '/', ':', a zero byte or white space; remove it");
         }
+        if text.contains('%') {
+            return bad("holds '%', by which the kernel makes up another name; remove it");
+        }
         Ok(Self(text.to_owned()))
     }
 }
@@ -180,6 +183,7 @@ mod tests {
             "..",
             "a\tb",
             "a\0",
+            "eth%d",
         ] {
             assert!(bad.parse::<IfName>().is_err(), "{bad:?} was accepted");
         }

@@ -245,6 +245,9 @@ fn ifname(text: &str) -> Result<(), &'static str> {
     if text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace()) {
         return Err("holds '/', ':' or white space; remove it");
     }
+    if text.contains('%') {
+        return Err("holds '%', by which the kernel makes up another name; remove it");
+    }
     Ok(())
 }
 

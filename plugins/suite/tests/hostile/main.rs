@@ -102,8 +102,13 @@ fn tried(world: &World<'_>, input: &Input) -> Result<(), String> {
     let outcome = if ended.status == 0 {
         world.clean_up(input, &before)
     } else {
-        let change = before.difference(&after);
-        Err(format!("failed, but changed {change}"))
+        world.remove_shared(&before).and_then(|()| {
+            let after = world.snapshot();
+            let change = before.difference(&after);
+            let same = before == after;
+            same.then_some(())
+                .ok_or_else(|| format!("failed, but changed {change}"))
+        })
     };
     outcome.map_err(|problem| format!("{problem}: {input}\n-> {ended}"))
 }

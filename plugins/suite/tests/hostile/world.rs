@@ -304,6 +304,12 @@ impl<'a> World<'a> {
         if !kept || (&after.pod, &after.other) != (&before.pod, &before.other) {
             return Err(format!("DEL left {}", before.difference(&after)));
         }
+        self.remove_shared(before)
+    }
+
+    /// Removes new devices that pods share, which stay behind also when an ADD fails: another one
+    /// may have begun to use them.
+    pub(crate) fn remove_shared(&self, before: &Snapshot) -> Result<(), String> {
         let mut netlink = Netlink::open().unwrap();
         for link in netlink.links().unwrap() {
             let is_new = link.name.as_str() != "lo"
@@ -314,7 +320,7 @@ impl<'a> World<'a> {
             match link.kind.as_str() {
                 // Shared by pods, so left behind.
                 "bridge" | "vrf" if is_new => netlink.delete_link(&link.name).unwrap(),
-                _ if is_new => return Err(format!("DEL left link {}", link.name)),
+                _ if is_new => return Err(format!("left link {}", link.name)),
                 _ => {}
             }
         }
