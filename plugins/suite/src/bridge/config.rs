@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::bridge::vlans::{self, RawTrunk};
 use crate::dns::RawDns;
 use crate::ipam::IpamSection;
+use crate::mac::{self, MacArgs, MacField};
 use crate::masquerade::Backend;
 use crate::ptp::config::mtu;
 
@@ -34,22 +35,10 @@ struct Raw {
     enabledad: bool,
     disable_container_interface: bool,
     mac: Option<String>,
-    args: RawArgs,
-    runtime_config: RawRuntime,
+    args: MacArgs,
+    runtime_config: MacField,
     ipam: IpamSection,
     dns: RawDns,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct RawArgs {
-    cni: RawRuntime,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct RawRuntime {
-    mac: Option<String>,
 }
 
 /// The checked configuration.
@@ -101,7 +90,7 @@ pub struct Config {
 /// Code 6 for another form, 7 for values that cannot be.
 pub fn read(request: &Request<'_>) -> Result<Config, Error> {
     let raw: Raw = request.config_as()?;
-    let mac = mac(request, &raw)?;
+    let mac = mac::wished(request, raw.mac.as_deref(), &raw.args, &raw.runtime_config)?;
     let ipam = Some(raw.ipam.plugin).filter(|plugin| !plugin.is_empty());
     if raw.hairpin_mode && raw.promisc_mode {
         return Err(Error::config(
@@ -157,31 +146,4 @@ fn vlan_gateway(bridge: &IfName, vlan: i64) -> Result<IfName, Error> {
     format!("{bridge}.{vlan}")
         .parse()
         .map_err(|error| Error::config(format!("vlan's gateway: {error}; shorten bridge")))
-}
-
-/// `CNI_ARGS` < `args.cni.mac` < `runtimeConfig.mac`; the configuration's own `mac` is the least.
-fn mac(request: &Request<'_>, raw: &Raw) -> Result<Option<MacAddr>, Error> {
-    request.args.check_known(&["MAC", "IP", "GATEWAY"])?;
-    let sources = [
-        ("runtimeConfig.mac", raw.runtime_config.mac.as_deref()),
-        ("args.cni.mac", raw.args.cni.mac.as_deref()),
-        ("CNI_ARGS MAC", request.args.get("MAC")),
-        ("mac", raw.mac.as_deref()),
-    ];
-    let Some((field, text)) = sources
-        .into_iter()
-        .find_map(|(field, text)| Some((field, text.filter(|t| !t.is_empty())?)))
-    else {
-        return Ok(None);
-    };
-    let mac: MacAddr = text
-        .parse()
-        .map_err(|error| Error::config(format!("{field}: {error}")))?;
-    if mac.is_unicast() {
-        Ok(Some(mac))
-    } else {
-        Err(Error::config(format!(
-            "{field}: {mac} is zero or multicast; give a unicast address"
-        )))
-    }
 }
