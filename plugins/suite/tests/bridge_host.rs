@@ -294,3 +294,73 @@ fn vlans_are_kept_apart() {
         assert!(node.links().contains(&"br0.5".to_owned()));
     });
 }
+
+/// The bridge's table as `nft` shows it, without handles, with the veth's name and the pod's MAC made
+/// the same for everybody.
+fn spoof_table(result: &Value) -> String {
+    let text = shell("nft", &["list", "table", "bridge", "nat"]);
+    let [veth, mac] = [(1, "name"), (2, "mac")]
+        .map(|(at, key)| result["interfaces"][at][key].as_str().unwrap().to_owned());
+    text.replace(&veth, "VETH").replace(&mac, "MAC")
+}
+
+#[test]
+fn the_reference_plugins_host_state_is_ours_and_is_removed() {
+    let theirs = std::path::Path::new("/usr/lib/cni");
+    if !theirs.join("bridge").exists() {
+        eprintln!("SKIPPED: no reference plugins in {}", theirs.display());
+        return;
+    }
+    node(|node| {
+        let mut config = config(node);
+        config["cniVersion"] = "1.0.0".into();
+        config["macspoofchk"] = true.into();
+        config["ipMasq"] = true.into();
+        let foreign_add = |pod: &Pod| {
+            let mut child = std::process::Command::new(theirs.join("bridge"));
+            child
+                .env("CNI_COMMAND", "ADD")
+                .env("CNI_CONTAINERID", &pod.id)
+                .env("CNI_IFNAME", "eth0")
+                .env("CNI_NETNS", &pod.path)
+                .env("CNI_PATH", theirs);
+            node::run(&mut child, config.to_string().as_bytes()).result()
+        };
+        let pod = node.pod("c1");
+        let their_table = spoof_table(&foreign_add(&pod));
+        assert_eq!(nat_rules().len(), 4, "{:#?}", nat_rules());
+        pod.destroy();
+        // A kernel removes a namespace's devices some time after its last user is gone.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while node.links().iter().any(|link| link.starts_with("veth")) {
+            assert!(std::time::Instant::now() < deadline, "the veth stays");
+            std::thread::yield_now();
+        }
+        // DEL although neither namespace nor prevResult is there.
+        node.attachment("bridge", "DEL", &config, &pod).ok();
+        assert_eq!((spoof_chains().len(), nat_rules().len()), (0, 0));
+        assert_eq!(node.reservations("net"), [""; 0]);
+
+        std::fs::remove_file(&pod.path).ok();
+        hostnet::netns::create_at(&pod.path).unwrap();
+        let result = node.attachment("bridge", "ADD", &config, &pod).result();
+        assert_eq!(spoof_table(&result), their_table);
+        node.attachment("bridge", "DEL", &config, &pod).ok();
+
+        // GC finds what no DEL came for.
+        let lost = node.pod("c2");
+        foreign_add(&lost);
+        lost.destroy();
+        while node.links().iter().any(|link| link.starts_with("veth")) {
+            assert!(std::time::Instant::now() < deadline, "the veth stays");
+            std::thread::yield_now();
+        }
+        let mut gc = config.clone();
+        gc["cniVersion"] = "1.1.0".into();
+        gc["cni.dev/valid-attachments"] = json!([]);
+        node.call("bridge", "GC", &gc, &[]).ok();
+        assert_eq!((spoof_chains().len(), nat_rules().len()), (0, 0));
+        assert_eq!(node.reservations("net"), [""; 0]);
+        std::fs::write(&lost.path, "").unwrap();
+    });
+}
