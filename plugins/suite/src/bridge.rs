@@ -152,6 +152,7 @@ fn make(
 fn facts(host: &mut Netlink, config: &Config, pair: &mut Pair) -> Result<Facts, Error> {
     let failed = |error: hostnet::Error| pod::kernel(&error);
     let bridge = host.link(&config.bridge).map_err(failed)?;
+    let mac = bridge.as_ref().and_then(|bridge| bridge.mac);
     let bridge_mtu = bridge.as_ref().and_then(|bridge| bridge.mtu);
     if config.mtu.is_none() {
         pair.mtu = bridge_mtu.map_or(pair.mtu, |mtu| mtu.min(pair.mtu));
@@ -174,6 +175,7 @@ fn facts(host: &mut Netlink, config: &Config, pair: &mut Pair) -> Result<Facts, 
     Ok(Facts {
         addresses,
         new_mac: random_mac()?,
+        mac,
         gateway_port: port.map(|link| link.name),
     })
 }

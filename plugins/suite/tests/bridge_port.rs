@@ -268,3 +268,31 @@ fn dns_of_the_configuration_goes_before_ipams() {
         }
     });
 }
+
+#[test]
+fn a_bridge_that_somebody_else_made_keeps_its_address() {
+    node(|node| {
+        for plugin in ["l2", "l3"] {
+            let config = match plugin {
+                "l2" => layer_two(),
+                _ => dual_stack(node, "bridge"),
+            };
+            let (mut host, br0) = (Netlink::open().unwrap(), name("br0"));
+            host.create_link(&Link::new(br0.clone(), LinkKind::Bridge).up())
+                .unwrap();
+            let mut mac = || host.link(&br0).unwrap().unwrap().mac;
+            let before = mac();
+            let mut pods = Vec::new();
+            // Among eight ports some have a lower address than the bridge.
+            for n in 0..8 {
+                let pod = node.pod(&format!("{plugin}-{n}"));
+                let result = node.attachment("bridge", "ADD", &config, &pod).result();
+                let reported = result["interfaces"][0]["mac"].as_str().unwrap();
+                assert_eq!(reported.parse().ok(), before, "{plugin} port {n}");
+                assert_eq!(mac(), before);
+                pods.push(pod);
+            }
+            host.delete_link(&br0).unwrap();
+        }
+    });
+}

@@ -82,6 +82,7 @@ fn facts(addresses: &[&str]) -> Facts {
     Facts {
         addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
         new_mac: "02:00:00:00:00:09".parse().unwrap(),
+        mac: None,
         gateway_port: None,
     }
 }

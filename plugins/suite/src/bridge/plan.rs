@@ -22,6 +22,8 @@ pub struct Facts {
     /// The Ethernet address that a new bridge gets. One of its own keeps it from taking over, and
     /// changing with, the addresses of its ports.
     pub new_mac: MacAddr,
+    /// The Ethernet address of a bridge that is there.
+    pub mac: Option<MacAddr>,
     /// The port behind a VLAN's gateway that is there already.
     pub gateway_port: Option<IfName>,
 }
@@ -39,6 +41,7 @@ pub fn add(
     let addresses = completed(config, addresses)?;
     let has_v6 = addresses.ips.iter().any(|ip| ip.address.is_ipv6());
     let mut steps = bridge(config, pair.mtu, facts, has_v6);
+    steps.extend(pinned(config, &addresses.ips, facts));
     if config.is_gateway {
         steps.extend(gateway::steps(config, pair, &addresses.ips, facts)?);
         steps.extend(forwarding(&addresses.ips));
@@ -102,6 +105,20 @@ fn bridge(config: &Config, mtu: Mtu, facts: &Facts, has_v6: bool) -> Vec<Step> {
     }
     steps.extend(own_routes(name, has_v6));
     steps
+}
+
+/// A bridge that somebody else made takes its ports' addresses, and changes with them, until it is
+/// given one: the one that it has. With a gateway that is done when its address comes, not at every
+/// ADD, because the kernel then forgets the neighbours.
+fn pinned(config: &Config, ips: &[IpConfig], facts: &Facts) -> Option<Step> {
+    let settled = config.is_gateway
+        && config.vlan_gateway.is_none()
+        && ips
+            .iter()
+            .filter_map(gateway_address)
+            .all(|address| facts.addresses.contains(&address.ip));
+    let mac = facts.mac.filter(|_| !settled)?;
+    Some(Step::host(Op::SetMac(config.bridge.clone(), mac)))
 }
 
 /// A pod must not become the host's router by advertising itself.
