@@ -56,14 +56,28 @@ impl Chain {
 
     #[track_caller]
     pub(crate) fn add(&mut self, node: &Node) {
+        let answer = self.try_add(node);
+        assert!(answer.success, "ADD of {:?}: {answer:?}", self.names());
+    }
+
+    /// ADD of one plugin after the other, up to the first that fails.
+    pub(crate) fn try_add(&mut self, node: &Node) -> Answer {
+        let mut last = None;
         for plugin in &mut self.plugins {
             if let Some(result) = &self.result {
                 plugin.config["prevResult"] = result.clone();
             }
             let answer = node.does("ADD", plugin);
-            assert!(answer.success, "ADD of {}: {answer:?}", plugin.plugin);
-            self.result = Some(answer.json());
+            if answer.success {
+                self.result = Some(answer.json());
+            }
+            let ended = !answer.success;
+            last = Some(answer);
+            if ended {
+                break;
+            }
         }
+        last.unwrap()
     }
 
     /// CHECK of every plugin; the first that fails is returned.

@@ -4,6 +4,7 @@ mod bandwidth;
 mod bridge;
 mod chained;
 mod devices;
+mod every;
 mod firewall;
 mod ipam;
 mod portmap;
@@ -92,6 +93,11 @@ fn portmap() {
 }
 
 #[test]
+fn every() {
+    record::compare(every::CASES);
+}
+
+#[test]
 fn the_record_has_these_cases_and_no_other() {
     let all = [
         protocol::CASES,
@@ -99,6 +105,7 @@ fn the_record_has_these_cases_and_no_other() {
         ptp::CASES,
         ipam::CASES,
         devices::CASES,
+        every::CASES,
         portmap::CASES,
         bandwidth::CASES,
         firewall::CASES,
