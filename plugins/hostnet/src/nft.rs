@@ -112,9 +112,7 @@ impl Nftables {
         let subsystem = [0, 0, 0, u8::try_from(nf::SUBSYSTEM).unwrap_or(0)];
         let mut bytes = Message::new(nf::NFNL_MSG_BATCH_BEGIN, 0, &subsystem).finish(0);
         let last = u32::try_from(messages.len()).unwrap_or(u32::MAX);
-        if messages.iter().any(removes) {
-            self.removed = Some(Instant::now());
-        }
+        let removing = messages.iter().any(removes);
         for (message, sequence) in messages.into_iter().zip(1..) {
             let message = if sequence == last {
                 message.flag(NLM_F_ACK)
@@ -128,6 +126,10 @@ impl Nftables {
         self.wire
             .send(&bytes)
             .map_err(|e| Error::errno(about.0, about.1, e))?;
+        // Only now: before, it may have waited for others' transactions.
+        if removing {
+            self.removed = Some(Instant::now());
+        }
         self.outcome(about)
     }
 
@@ -166,7 +168,7 @@ impl Drop for Nftables {
 }
 
 fn removes(message: &Message) -> bool {
-    let kinds = [nf::DELTABLE, nf::DELRULE];
+    let kinds = [nf::DELTABLE, nf::DELCHAIN, nf::DELRULE];
     kinds.contains(&(message.kind() & 0xff))
 }
 

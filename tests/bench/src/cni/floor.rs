@@ -1,5 +1,7 @@
-//! The kernel's floor: the bare calls that an ADD or DEL cannot do without, made in this process
-//! over sockets that are open, with nothing looked up, checked, remembered or reported.
+//! The kernel's floor: the bare calls that an ADD or DEL cannot do without, made in this process,
+//! with nothing looked up, checked, remembered or reported. The routing sockets are open already.
+//! That of nftables is opened and closed each time, because the kernel waits at its closing when
+//! rules were removed, which no process that ends can avoid.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -34,9 +36,9 @@ pub(crate) enum Kind {
 /// A host on which the calls are made.
 pub(crate) struct Floor {
     kind: Kind,
+    host: Host,
     pod: Pod,
     places: Places,
-    nftables: Nftables,
 }
 
 // === impl Floor ===
@@ -48,7 +50,6 @@ impl Floor {
         let inside = host.enter()?;
         let netns = Netns::open(&path(&pod)?)?;
         let mut places = Places::open(Some(netns))?;
-        let nftables = Nftables::open()?;
         let bridge = Link::new(BRIDGE.parse()?, LinkKind::Bridge).up();
         let mut steps = vec![Step::host(Op::EnsureLink(bridge))];
         for address in ["10.88.0.1/16", "fd00:88::1/64"] {
@@ -69,32 +70,36 @@ impl Floor {
         drop(inside);
         Ok(Self {
             kind,
+            host,
             pod,
             places,
-            nftables,
         })
     }
 
     pub(crate) fn add(&mut self) -> anyhow::Result<Duration> {
         let (steps, rules) = (self.steps()?, rules()?);
+        let _inside = self.host.enter()?;
         let start = Instant::now();
         apply::run(&mut self.places, &steps)?;
         if matches!(self.kind, Kind::Masqueraded | Kind::Rule) {
-            self.nftables.add_rules(&rules)?;
+            Nftables::open()?.add_rules(&rules)?;
         }
         Ok(start.elapsed())
     }
 
     pub(crate) fn del(&mut self) -> anyhow::Result<Duration> {
         let (name, chain) = ("veth0".parse()?, ChainRef::inet(TABLE, CHAIN));
+        let _inside = self.host.enter()?;
         let start = Instant::now();
+        let mut nftables = None;
         if matches!(self.kind, Kind::Masqueraded | Kind::Rule) {
-            self.nftables
-                .delete_rules(&[chain], &|owner| owner.comment == COMMENT)?;
+            let nftables = nftables.insert(Nftables::open()?);
+            nftables.delete_rules(&[chain], &|owner| owner.comment == COMMENT)?;
         }
         if self.kind != Kind::Rule {
             self.places.host().delete_link(&name)?;
         }
+        drop(nftables);
         Ok(start.elapsed())
     }
 
