@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::marker::PhantomData;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use netstate::NetnsPath;
@@ -57,7 +57,10 @@ impl Netns {
     fn open_path(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
         let operation = "open network namespace";
-        let file = File::open(path).map_err(|e| Error::io(operation, &shown, &e))?;
+        // A named pipe there, whatever put it there, must not be waited for.
+        let mut options = File::options();
+        let opened = options.read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let file = opened.map_err(|e| Error::io(operation, &shown, &e))?;
         let kind = fstatfs(&file).map_err(|e| Error::errno(operation, &shown, e))?;
         if kind.filesystem_type() != NSFS_MAGIC {
             let mut error = Error::not_found(operation, shown);

@@ -190,9 +190,26 @@ impl<'a> Request<'a> {
     /// Code 6 when a field is missing or of another form; the message names it.
     pub fn config_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
         T::deserialize(&self.config).map_err(|error| {
-            Error::decode("cannot decode the network configuration").details(error)
+            let msg = match culprit::<T>(&self.config, &error.to_string()) {
+                Some(key) => format!("cannot decode {key} of the network configuration"),
+                None => "cannot decode the network configuration".to_owned(),
+            };
+            Error::decode(msg).details(error)
         })
     }
+}
+
+/// The field without which the error would be another one, or none.
+fn culprit<T: serde::de::DeserializeOwned>(
+    config: &Map<String, Value>,
+    error: &str,
+) -> Option<String> {
+    let is_to_blame = |key: &&String| {
+        let mut without = config.clone();
+        without.remove(*key);
+        T::deserialize(&without).map_or_else(|other| other.to_string() != error, |_| true)
+    };
+    config.keys().find(is_to_blame).cloned()
 }
 
 fn check_environment(env: &Env, command: Command) -> Result<(), Error> {

@@ -120,12 +120,9 @@ fn what_cannot_be_is_refused_by_name() {
         for wrong in [json!(-1), json!("8"), json!(1.5), json!([8])] {
             let mut config = config.clone();
             config["ingressRate"] = wrong;
-            assert_eq!(
-                call(node, "bandwidth", "ADD", &config, &pod, "eth0")
-                    .error()
-                    .0,
-                6
-            );
+            let expected = "cannot decode ingressRate of the network configuration";
+            let error = call(node, "bandwidth", "ADD", &config, &pod, "eth0").error();
+            assert_eq!(error, (6, expected.to_owned()));
         }
         let most = json!({ "egressRate": 8, "egressBurst": 34_359_738_359_u64 });
         let mut config = config.clone();
