@@ -20,10 +20,10 @@ impl Root {
         let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
         mount(Some("tmpfs"), "/mnt", Some("tmpfs"), MsFlags::empty(), none)?;
-        for part in ["upper", "work", "root"] {
+        for part in ["upper", "aside", "root"] {
             fs::create_dir(Path::new("/mnt").join(part)).unwrap();
         }
-        let options = "lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work";
+        let options = "lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/aside";
         mount(
             Some("overlay"),
             "/mnt/root",
