@@ -20,13 +20,13 @@ impl Root {
         let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
         mount(Some("tmpfs"), "/mnt", Some("tmpfs"), MsFlags::empty(), none)?;
-        for part in ["upper", "aside", "root"] {
+        for part in ["upper", "aside", "merged"] {
             fs::create_dir(Path::new("/mnt").join(part)).unwrap();
         }
         let options = "lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/aside";
         mount(
             Some("overlay"),
-            "/mnt/root",
+            "/mnt/merged",
             Some("overlay"),
             MsFlags::empty(),
             Some(options),
@@ -36,12 +36,12 @@ impl Root {
             .map(Path::new)
             .chain(visible.iter().copied())
         {
-            let inside = Path::new("/mnt/root").join(part.strip_prefix("/").unwrap());
+            let inside = Path::new("/mnt/merged").join(part.strip_prefix("/").unwrap());
             fs::create_dir_all(&inside).unwrap();
             mount(Some(part), &inside, none, bind, none)?;
         }
-        mount(Some("/mnt/upper"), "/mnt/root/mnt", none, bind, none)?;
-        chroot("/mnt/root")?;
+        mount(Some("/mnt/upper"), "/mnt/merged/mnt", none, bind, none)?;
+        chroot("/mnt/merged")?;
         std::env::set_current_dir("/").unwrap();
         Ok(Self(machine))
     }
