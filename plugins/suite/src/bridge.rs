@@ -18,7 +18,7 @@ use crate::bridge::config::Config;
 use crate::bridge::plan::Facts;
 use crate::masquerade::Masquerade;
 use crate::pair::{self, Pair};
-use crate::{interface, ipam, masquerade, pod};
+use crate::{device, interface, ipam, masquerade, pod};
 
 /// The plugin.
 #[derive(Debug)]
@@ -40,17 +40,15 @@ impl Plugin for Bridge {
         }
     }
 
+    /// Of the configuration only the IPAM plugin's name counts: a runtime also deletes what a wrong
+    /// one failed to add.
     fn delete(&self, request: &Request<'_>) -> Result<(), Error> {
-        let config = config::read(request)?;
         let mut unmasked = masquerade::remove(request);
         let unchecked = match &mut unmasked {
             Ok(nftables) => spoof::remove(request, nftables),
             Err(_) => unchecked(request),
         };
-        let released = match &config.ipam {
-            Some(plugin) => ipam::release(request, plugin),
-            None => Ok(()),
-        };
+        let released = device::release(request);
         let detached = pair::detach(request);
         detached
             .and(released)

@@ -11,7 +11,7 @@ use protocol::{AddResult, Attachment, Command, Error, IpConfig, Plugin, Request}
 
 use crate::masquerade::Masquerade;
 use crate::pair::{self, Pair};
-use crate::{interface, ipam, masquerade, pod};
+use crate::{device, interface, ipam, masquerade, pod};
 
 /// The plugin.
 #[derive(Debug)]
@@ -44,10 +44,11 @@ impl Plugin for Ptp {
         })
     }
 
+    /// Of the configuration only the IPAM plugin's name counts: a runtime also deletes what a wrong
+    /// one failed to add.
     fn delete(&self, request: &Request<'_>) -> Result<(), Error> {
-        let config = config::read(request)?;
         let unmasked = masquerade::remove(request);
-        let released = ipam::release(request, &config.ipam);
+        let released = device::release(request);
         pair::detach(request).and(released).and(unmasked.map(drop))
     }
 
