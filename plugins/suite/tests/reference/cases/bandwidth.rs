@@ -40,9 +40,9 @@ pub(super) const CASES: &[Case] = &[Case {
     ],
 }];
 
-/// Whether `from` sends to `target` of `to` at 80 Mbit/s, headers included and 10 % more or less:
-/// the best of four measurements, as this machine may have other things to do. The bucket is far
-/// smaller than what is measured, so it cannot make one too good.
+/// Whether `from` sends to `target` of `to` at 80 Mbit/s, headers included and 10 % more or less.
+/// What is measured is far more than the bucket and the sockets' buffers hold, so neither these nor
+/// a receiver that had to wait for the processor make a difference.
 fn at_rate(from: &Pod, to: &Pod, target: &str) -> bool {
     use std::io::{Read, Write};
     let listener = inside(to, || std::net::TcpListener::bind(target).unwrap());
@@ -68,11 +68,11 @@ fn at_rate(from: &Pod, to: &Pod, target: &str) -> bool {
         f64::from(bytes) * 8e-6 * 1514.0 / 1448.0 / begin.elapsed().as_secs_f64()
     };
     megabits(1_000_000);
-    let best = (0..4).map(|_| megabits(4_000_000)).fold(0.0, f64::max);
+    let rate = megabits(16_000_000);
     drop(receiver);
     sending.join().unwrap();
-    println!("{best:.1} Mbit/s to {target}");
-    (72.0..88.0).contains(&best)
+    println!("{rate:.1} Mbit/s to {target}");
+    (72.0..88.0).contains(&rate)
 }
 
 fn rates(node: &Node, seen: &mut Seen) {
