@@ -93,9 +93,11 @@ impl<'a> Masquerade<'a> {
 pub fn remove(request: &Request<'_>) -> Result<Nftables, Error> {
     let (network, attachment) = (&request.network, request.attachment());
     let known = request.prev_result.as_ref().map(|before| &*before.ips);
+    // First, because it closes connections to nftables of its own: after a removal the kernel would
+    // wait there until no packet can be using what was removed.
+    let other = iptables::remove(network, &attachment, known.unwrap_or_default());
     let removed = nftables::remove(network, &attachment);
-    iptables::remove(network, &attachment, known.unwrap_or_default())?;
-    removed
+    other.and(removed)
 }
 
 /// Removes what masquerades attachments of this network that are not in `valid`, if the runtime
