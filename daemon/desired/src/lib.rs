@@ -12,6 +12,7 @@ pub mod family;
 pub mod fixture;
 pub mod ip_block;
 pub mod labels;
+pub mod lease;
 pub mod masquerade;
 pub mod names;
 pub mod policy;
