@@ -208,7 +208,7 @@ fn bound(
     Ok(number(given))
 }
 
-fn error(key: &'static str, value: impl ToString, remedy: String) -> PoolError {
+fn error(key: &'static str, value: impl std::fmt::Display, remedy: String) -> PoolError {
     let value = value.to_string();
     PoolError { key, value, remedy }
 }
