@@ -1,6 +1,7 @@
 //! The snapshot of the cluster that everything is computed from.
 
 mod endpoint;
+mod lease;
 mod network_policy;
 mod node;
 mod pod;
@@ -13,8 +14,9 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 
 pub use endpoint::{EndpointId, LocalEndpoint};
+pub use lease::{Announced, Backend, DataError, Lease, LeaseId, Leases};
 pub use network_policy::{NetworkPolicy, Peer, PodPeer, PolicyPort, PortMatch, Rule};
-pub use node::{Node, VxlanPeer};
+pub use node::Node;
 pub use pod::{ContainerPort, Namespace, Pod};
 pub use service::{
     EndpointSlice, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort, TrafficPolicy,
@@ -44,6 +46,8 @@ pub struct Cluster {
     /// Whether every watch has delivered its first complete list. Policy is enforced from a
     /// complete snapshot only; before, new endpoints stay closed.
     pub complete: bool,
+    /// Which node has which pod subnet.
+    pub leases: Leases,
     /// Nodes.
     pub nodes: BTreeMap<NodeName, Arc<Node>>,
     /// Namespaces.
@@ -68,6 +72,7 @@ impl Cluster {
             this_node,
             pod_networks,
             complete: false,
+            leases: Leases::default(),
             nodes: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             pods: BTreeMap::new(),
@@ -82,6 +87,45 @@ impl Cluster {
     #[must_use]
     pub fn own_node(&self) -> Option<&Node> {
         self.nodes.get(&self.this_node.name).map(AsRef::as_ref)
+    }
+
+    /// All leases, by name.
+    pub fn leases(&self) -> Vec<Lease<'_>> {
+        match &self.leases {
+            Leases::OnNodes => {
+                let nodes = self.nodes.values();
+                nodes.map(|node| Lease::of_node(node)).collect()
+            }
+            Leases::InStore { held, .. } => {
+                let held = held.iter();
+                held.map(|(key, announced)| Lease::of_key(*key, announced))
+                    .collect()
+            }
+        }
+    }
+
+    /// This node's lease, when it has one.
+    #[must_use]
+    pub fn own_lease(&self) -> Option<Lease<'_>> {
+        match &self.leases {
+            Leases::OnNodes => self.own_node().map(Lease::of_node),
+            Leases::InStore { held, own } => {
+                let key = (*own)?;
+                held.get(&key)
+                    .map(|announced| Lease::of_key(key, announced))
+            }
+        }
+    }
+
+    /// The addresses that this node sends from: as the kernel has them, and as its object and its
+    /// lease say.
+    #[must_use]
+    pub fn own_addresses(&self) -> BTreeSet<IpAddr> {
+        let object = self.own_node().into_iter().flat_map(|node| &node.addresses);
+        let lease = self.own_lease();
+        let leased = lease.iter().flat_map(Lease::node_addresses);
+        let kernel = &self.this_node.addresses;
+        kernel.iter().chain(object).copied().chain(leased).collect()
     }
 
     /// The pod behind a local endpoint, when its object is known and is the same pod (a

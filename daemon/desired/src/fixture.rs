@@ -15,12 +15,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::cluster::{
-    Cluster, ContainerPort, EndpointId, EndpointSlice, LocalEndpoint, Namespace, NetworkPolicy,
-    Node, Peer, Pod, PodPeer, PolicyPort, PortMatch, Rule, Service, ServicePort, SliceEndpoint,
-    SlicePort, ThisNode, VxlanPeer,
+    Announced, Backend, Cluster, ContainerPort, EndpointId, EndpointSlice, LocalEndpoint,
+    Namespace, NetworkPolicy, Node, Peer, Pod, PodPeer, PolicyPort, PortMatch, Rule, Service,
+    ServicePort, SliceEndpoint, SlicePort, ThisNode,
 };
 use crate::ip_block::IpBlock;
 use crate::labels::{LabelSelector, Labels};
+use crate::lease::attributes::VxlanData;
 use crate::names::{PortNumber, Protocol};
 
 /// A complete, empty snapshot of a cluster with pod network 10.244.0.0/16, seen from `node`,
@@ -114,15 +115,22 @@ pub fn local_endpoint(pod: &Pod, ifindex: u32) -> LocalEndpoint {
 /// Node `name` with pod prefix `pod_cidr`, announcing VNI 1, `mac` and `public_ip`.
 #[must_use]
 pub fn node(name: &str, pod_cidr: &str, mac: &str, public_ip: &str) -> Node {
-    let vxlan = VxlanPeer {
+    let data = VxlanData {
         vni: 1.try_into().unwrap(),
         vtep_mac: mac.parse().unwrap(),
-        public_ip: public_ip.parse().unwrap(),
+    };
+    let announced = Announced {
+        public_ip: Some(public_ip.parse().unwrap()),
+        public_ipv6: None,
+        backend: Backend::Vxlan {
+            v4: Some(data),
+            v6: None,
+        },
     };
     Node {
         pod_cidrs: vec![pod_cidr.parse().unwrap()],
         addresses: vec![public_ip.parse().unwrap()],
-        vxlan: Some(vxlan),
+        announced: Some(announced),
         ..Node::new(name.parse().unwrap())
     }
 }

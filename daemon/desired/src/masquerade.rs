@@ -12,7 +12,7 @@ use netstate::nft::{
 };
 use netstate::route::masked;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Announced, Cluster};
 
 /// The table's name.
 pub const TABLE: &str = "towline";
@@ -61,10 +61,10 @@ pub fn masquerade(cluster: &Cluster, masquerade: bool) -> Table {
             .insert(names.inside.to_owned(), interval_set(family, inside));
         accept.extend(accept_cluster(names.pods));
         let own = cluster
-            .own_node()
+            .own_lease()
             .into_iter()
-            .flat_map(|node| &node.pod_cidrs);
-        let own = own.copied().map(masked).filter(of_family);
+            .flat_map(|lease| lease.subnets);
+        let own = own.map(masked).filter(of_family);
         source_nat.extend(own.map(|pods| leave_cluster(pods, &names)));
     }
     // Before routing, because there need not be a route to a service's address.
@@ -121,13 +121,17 @@ impl SetNames {
 }
 
 fn node_addresses(cluster: &Cluster) -> impl Iterator<Item = IpNetwork> + '_ {
-    let announced = cluster.nodes.values().flat_map(|node| {
-        let v4 = node.vxlan.map(|peer| IpAddr::from(peer.public_ip));
-        let v6 = node.vxlan_v6.map(|peer| IpAddr::from(peer.public_ip));
-        node.addresses.iter().copied().chain(v4).chain(v6)
-    });
-    announced
-        .chain(cluster.this_node.addresses.iter().copied())
+    let nodes = cluster
+        .nodes
+        .values()
+        .flat_map(|node| node.addresses.iter());
+    let leases = cluster.leases().into_iter();
+    let announced = leases.flat_map(|lease| lease.announced.into_iter());
+    let announced = announced.flat_map(Announced::addresses);
+    nodes
+        .chain(&cluster.this_node.addresses)
+        .copied()
+        .chain(announced)
         .map(IpNetwork::from)
 }
 

@@ -27,7 +27,6 @@ use ebpf_shared::policy::{
 use ebpf_shared::{V4, V6};
 use thiserror::Error;
 
-pub(crate) use classes::own_addresses;
 pub use rule_name::{Direction, RuleName};
 pub use transition::bridge;
 pub use verdicts::{RULE_FIRST, RULE_NODE};

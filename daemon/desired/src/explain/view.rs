@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use ebpf_shared::protocol::{ICMP, ICMPV6};
 
 use super::{Destination, End, ExplainError, Explanation, Frontend, Path, Place, Verdict, unknown};
-use crate::cluster::{Cluster, Pod, Service, ServicePort, TrafficPolicy};
+use crate::cluster::{Cluster, Lease, Node, Pod, Service, ServicePort, TrafficPolicy};
 use crate::names::{NodeName, PodName, PortNumber, Protocol, ServiceName};
+use crate::policy::Direction;
 use crate::policy::evaluate::{Decision, Flow, decide};
-use crate::policy::{Direction, own_addresses};
 use crate::services::{endpoints_of, is_programmed, slot_endpoints};
 
 pub(super) struct View<'a> {
@@ -111,13 +111,15 @@ impl<'a> View<'a> {
 
     /// The node that has an address itself.
     fn node_of(&self, address: IpAddr) -> Option<NodeName> {
-        if own_addresses(self.cluster).contains(&address) {
+        if self.cluster.own_addresses().contains(&address) {
             return Some(self.cluster.this_node.name.clone());
         }
+        let has = |node: &Node| {
+            let leased = Lease::of_node(node);
+            node.addresses.contains(&address) || leased.node_addresses().any(|one| one == address)
+        };
         let mut nodes = self.cluster.nodes.values();
-        nodes
-            .find(|node| node.own_addresses().contains(&address))
-            .map(|node| node.name.clone())
+        nodes.find(|node| has(node)).map(|node| node.name.clone())
     }
 
     /// The whole answer for one pair of addresses.

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use netstate::{MacAddr, Vni};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use thiserror::Error;
 
 /// How the node that holds a lease is reached.
@@ -27,17 +27,21 @@ pub struct Attributes {
     #[serde(
         rename = "BackendData",
         default,
-        skip_serializing_if = "Value::is_null"
+        skip_serializing_if = "Option::is_none"
     )]
-    pub backend_data: Value,
+    pub backend_data: Option<Json>,
     /// What the backend adds for IPv6.
     #[serde(
         rename = "BackendV6Data",
         default,
-        skip_serializing_if = "Value::is_null"
+        skip_serializing_if = "Option::is_none"
     )]
-    pub backend_v6_data: Value,
+    pub backend_v6_data: Option<Json>,
 }
+
+/// A JSON value as it is written: the order of its keys stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Json(String);
 
 /// The backend data of `vxlan`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +58,17 @@ pub struct VxlanData {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}; a lease is like {{\"PublicIP\":\"192.0.2.1\",\"PublicIPv6\":null}}")]
 pub struct ValueError(String);
+
+/// The backend data of `wireguard`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireguardData {
+    /// The node's public key, in base64.
+    #[serde(rename = "PublicKey")]
+    pub public_key: String,
+    /// The UDP port it listens on.
+    #[serde(rename = "Port")]
+    pub port: u16,
+}
 
 // === impl Attributes ===
 
@@ -73,20 +88,51 @@ impl Attributes {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// The VXLAN data of a family, if the backend is `vxlan` and the data is well-formed.
-    #[must_use]
-    pub fn vxlan(data: &Value) -> Option<VxlanData> {
-        VxlanData::deserialize(data).ok()
-    }
-
     /// The MACs of its overlay devices: what tells apart two nodes that claim one address.
     #[must_use]
     pub fn macs(&self) -> Vec<MacAddr> {
         [&self.backend_data, &self.backend_v6_data]
             .into_iter()
-            .filter_map(Self::vxlan)
+            .flatten()
+            .filter_map(Json::read::<VxlanData>)
             .map(|data| data.vtep_mac)
             .collect()
+    }
+}
+
+// === impl Json ===
+
+impl Json {
+    /// `value` as JSON; `None` for what JSON cannot say.
+    #[must_use]
+    pub fn of(value: &impl Serialize) -> Option<Self> {
+        serde_json::to_string(value).ok().map(Self)
+    }
+
+    /// The value, if it has the form of `T`.
+    #[must_use]
+    pub fn read<T: serde::de::DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_str(&self.0).ok()
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        Ok(Self(raw.get().to_owned()))
     }
 }
 

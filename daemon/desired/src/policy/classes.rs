@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ebpf_shared::policy::{CLASS_FIRST, CLASS_NODE, CLASS_WORLD};
 use ipnetwork::IpNetwork;
 
-use crate::cluster::{Cluster, Node, Pod};
+use crate::cluster::{Cluster, Pod};
 use crate::labels::Labels;
 use crate::names::{NamespaceName, Protocol};
 use crate::policy::peers::{Vocabulary, Word};
@@ -62,7 +62,8 @@ impl Classes {
                 .filter(|(_, block)| block.contains(address));
             blocks.map(|(word, _)| word).collect()
         };
-        let mut addresses: BTreeMap<IpAddr, ClassContent> = own_addresses(cluster)
+        let mut addresses: BTreeMap<IpAddr, ClassContent> = cluster
+            .own_addresses()
             .into_iter()
             .map(|address| {
                 let atoms = blocks_of(address);
@@ -145,21 +146,6 @@ impl Classes {
             contents: ids.into_iter().map(|(content, id)| (id, content)).collect(),
         }
     }
-}
-
-/// The addresses that this node sends from: as the kernel has them, and as its object says.
-pub(crate) fn own_addresses(cluster: &Cluster) -> BTreeSet<IpAddr> {
-    let announced = cluster
-        .own_node()
-        .map(Node::own_addresses)
-        .unwrap_or_default();
-    cluster
-        .this_node
-        .addresses
-        .iter()
-        .copied()
-        .chain(announced)
-        .collect()
 }
 
 /// Pods of one namespace with the same labels and named ports are the same to every policy.
