@@ -180,7 +180,7 @@ impl Shared {
             name: config.node_name.parse()?,
             addresses: host::addresses(&mut netlink).unwrap_or_else(|_| BTreeSet::new()),
         };
-        let cluster = Cluster::new(this_node, vec![config.net.network.into()]);
+        let cluster = Cluster::new(this_node, config.net.networks().collect());
         let metrics = Arc::new(Metrics::default());
         metrics.identify(&config.node_name);
         let mut expected = vec![overlay::NAME, masquerade::NAME];

@@ -69,8 +69,8 @@ impl Health {
             .iter()
             .map(|kind| format!("the first list of {kind}"));
         let mut waiting_for: Vec<String> = lists.collect();
-        if self.lease.borrow().is_none() {
-            waiting_for.push("a podCIDR and the overlay device".to_owned());
+        if !self.lease.borrow().as_ref().is_some_and(Lease::is_up) {
+            waiting_for.push("a pod subnet and the overlay device".to_owned());
         }
         let loops = self.board.unready();
         waiting_for.extend(

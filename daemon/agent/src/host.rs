@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use desired::cluster::Cluster;
 use hostnet::{Netlink, Result};
+use ipnetwork::IpNetwork;
 use netstate::IfName;
 
 use crate::endpoint::Endpoints;
@@ -17,12 +18,9 @@ use crate::uplink::Interface;
 /// # Errors
 /// When the kernel refuses to tell.
 pub fn interfaces(netlink: &mut Netlink) -> Result<Vec<Interface>> {
-    let mut addresses: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
+    let mut addresses: BTreeMap<u32, Vec<IpNetwork>> = BTreeMap::new();
     for address in netlink.all_addresses()? {
-        addresses
-            .entry(address.index)
-            .or_default()
-            .push(address.ip.ip());
+        addresses.entry(address.index).or_default().push(address.ip);
     }
     let links = netlink.links()?;
     let interfaces = links.into_iter().map(|link| Interface {

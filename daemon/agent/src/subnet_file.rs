@@ -6,18 +6,16 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use ipnetwork::IpNetwork;
 use netstate::{Mtu, Target};
 
 /// Content of the file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SubnetEnv {
-    /// All pods' IPv4 addresses.
-    pub network: Ipv4Network,
-    /// This node's pods' IPv4 addresses.
-    pub subnet: Ipv4Network,
-    /// All pods' IPv6 addresses and this node's, if there are any.
-    pub ipv6: Option<(Ipv6Network, Ipv6Network)>,
+    /// All pods' addresses, at most one network per family.
+    pub networks: Vec<IpNetwork>,
+    /// This node's pods' addresses, at most one subnet per family.
+    pub subnets: Vec<IpNetwork>,
     /// MTU of pod interfaces.
     pub mtu: Mtu,
     /// Whether the daemon masquerades, so that plugins need not.
@@ -36,14 +34,16 @@ impl SubnetEnv {
     /// The file's text. `FLANNEL_SUBNET` carries the subnet's first host address, as flannel's does.
     #[must_use]
     pub fn text(&self) -> String {
-        let gateway = first_host(IpNetwork::V4(self.subnet));
-        let mut text = format!(
-            "FLANNEL_NETWORK={}\nFLANNEL_SUBNET={gateway}\n",
-            self.network
-        );
-        if let Some((network, subnet)) = self.ipv6 {
-            let gateway = first_host(IpNetwork::V6(subnet));
-            text += &format!("FLANNEL_IPV6_NETWORK={network}\nFLANNEL_IPV6_SUBNET={gateway}\n");
+        let mut text = String::new();
+        for (v4, prefix) in [(true, ""), (false, "IPV6_")] {
+            let of_family = |all: &[IpNetwork]| all.iter().copied().find(|one| one.is_ipv4() == v4);
+            if let Some(network) = of_family(&self.networks) {
+                text += &format!("FLANNEL_{prefix}NETWORK={network}\n");
+            }
+            if let Some(subnet) = of_family(&self.subnets) {
+                let gateway = first_host(subnet);
+                text += &format!("FLANNEL_{prefix}SUBNET={gateway}\n");
+            }
         }
         text + &format!(
             "FLANNEL_MTU={}\nFLANNEL_IPMASQ={}\n",
@@ -143,9 +143,8 @@ mod tests {
 
     fn env() -> SubnetEnv {
         SubnetEnv {
-            network: "10.244.0.0/16".parse().unwrap(),
-            subnet: "10.244.3.0/24".parse().unwrap(),
-            ipv6: None,
+            networks: vec!["10.244.0.0/16".parse().unwrap()],
+            subnets: vec!["10.244.3.0/24".parse().unwrap()],
             mtu: Mtu::try_from(1450).unwrap(),
             ip_masq: true,
         }
@@ -157,14 +156,10 @@ mod tests {
             env().text(),
             "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
         );
-        let dual = SubnetEnv {
-            ipv6: Some((
-                "fd00::/48".parse().unwrap(),
-                "fd00:0:0:3::/64".parse().unwrap(),
-            )),
-            ip_masq: false,
-            ..env()
-        };
+        let mut dual = env();
+        dual.networks.push("fd00::/48".parse().unwrap());
+        dual.subnets.push("fd00:0:0:3::/64".parse().unwrap());
+        dual.ip_masq = false;
         assert_eq!(
             dual.text(),
             "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/24\n\

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use ipnetwork::IpNetwork;
+use netstate::route::masked;
 use netstate::{IfName, Mtu};
 
 use crate::config::UplinkChoice;
@@ -13,8 +15,8 @@ pub struct Interface {
     pub name: IfName,
     /// Its MTU.
     pub mtu: Option<Mtu>,
-    /// Its addresses, in the kernel's order.
-    pub addresses: Vec<IpAddr>,
+    /// Its addresses with their prefixes, in the kernel's order.
+    pub addresses: Vec<IpNetwork>,
 }
 
 /// The chosen interface.
@@ -24,10 +26,30 @@ pub struct Uplink {
     pub device: IfName,
     /// Its MTU.
     pub mtu: Mtu,
+    /// Its part in IPv4, if that was asked for.
+    pub v4: Option<Addresses<Ipv4Addr>>,
+    /// Its part in IPv6, if that was asked for.
+    pub v6: Option<Addresses<Ipv6Addr>>,
+    /// Prefixes whose addresses are on its link.
+    pub adjacent: Vec<IpNetwork>,
+}
+
+/// The chosen interface's addresses of one family.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Addresses<Ip> {
     /// Source of encapsulated packets: the interface's own address.
-    pub local: Ipv4Addr,
+    pub local: Ip,
     /// Where others send to.
-    pub public_ip: Ipv4Addr,
+    pub public_ip: Ip,
+}
+
+/// The families that the interface must carry.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Families {
+    /// IPv4.
+    pub v4: bool,
+    /// IPv6.
+    pub v6: bool,
 }
 
 /// No interface can be used.
@@ -36,16 +58,17 @@ pub enum NoUplink {
     /// Nothing matches what was asked for.
     #[error("no interface matches {0}; name one with --iface")]
     NoMatch(String),
-    /// The interface cannot carry IPv4.
-    #[error("interface {0} has no global IPv4 address; give it one or name another with --iface")]
-    NoAddress(IfName),
+    /// The interface cannot carry a family.
+    #[error("interface {0} has no global {1} address; give it one or name another with --iface")]
+    NoAddress(IfName, &'static str),
     /// The interface's MTU is unknown or too small.
     #[error("interface {0} has no usable MTU; name another with --iface")]
     NoMtu(IfName),
 }
 
-/// Chooses among `interfaces`: by `choice`, else the one that has a Node address (`node`), else
-/// the one that `source_to` (the source the kernel would use to reach an address) points to.
+/// Chooses among `interfaces` one for `families`: by `choice`, else the one that has a Node address
+/// (`node`), else the one that `source_to` (the source the kernel would use to reach an address)
+/// points to.
 ///
 /// # Errors
 /// When nothing matches, or what matches cannot be used.
@@ -53,23 +76,44 @@ pub fn choose(
     choice: &UplinkChoice,
     interfaces: &[Interface],
     node: &[IpAddr],
+    families: Families,
     source_to: impl Fn(IpAddr) -> Option<IpAddr>,
 ) -> Result<Uplink, NoUplink> {
-    let chosen = pick(choice, interfaces, node, source_to)?;
-    let own: Vec<Ipv4Addr> = chosen.addresses.iter().filter_map(global_v4).collect();
-    let named = choice.public_ip.filter(|ip| own.contains(ip));
-    let of_node = || own.iter().find(|ip| node.contains(&IpAddr::V4(**ip)));
-    let local = named
-        .or_else(|| of_node().copied())
-        .or_else(|| own.first().copied())
-        .ok_or_else(|| NoUplink::NoAddress(chosen.name.clone()))?;
+    let chosen = pick(choice, interfaces, node, families, source_to)?;
+    let missing = |family| NoUplink::NoAddress(chosen.name.clone(), family);
+    let v4 = || own(chosen, node, choice.public_ip, global_v4).ok_or_else(|| missing("IPv4"));
+    let v6 = || own(chosen, node, choice.public_ipv6, global_v6).ok_or_else(|| missing("IPv6"));
+    let mtu = chosen
+        .mtu
+        .ok_or_else(|| NoUplink::NoMtu(chosen.name.clone()));
     Ok(Uplink {
+        v4: families.v4.then(v4).transpose()?,
+        v6: families.v6.then(v6).transpose()?,
         device: chosen.name.clone(),
-        mtu: chosen
-            .mtu
-            .ok_or_else(|| NoUplink::NoMtu(chosen.name.clone()))?,
+        mtu: mtu?,
+        adjacent: chosen.addresses.iter().copied().map(masked).collect(),
+    })
+}
+
+/// The addresses of one family: the one to publish if it is the interface's, else one that the Node
+/// has, else the first.
+fn own<Ip: Copy + Eq + Into<IpAddr>>(
+    chosen: &Interface,
+    node: &[IpAddr],
+    published: Option<Ip>,
+    global: impl Fn(IpAddr) -> Option<Ip>,
+) -> Option<Addresses<Ip>> {
+    let own: Vec<Ip> = chosen
+        .addresses
+        .iter()
+        .filter_map(|address| global(address.ip()))
+        .collect();
+    let named = published.filter(|ip| own.contains(ip));
+    let of_node = || own.iter().find(|ip| node.contains(&(**ip).into())).copied();
+    let local = named.or_else(of_node).or_else(|| own.first().copied())?;
+    Some(Addresses {
         local,
-        public_ip: choice.public_ip.unwrap_or(local),
+        public_ip: published.unwrap_or(local),
     })
 }
 
@@ -77,9 +121,10 @@ fn pick<'a>(
     choice: &UplinkChoice,
     interfaces: &'a [Interface],
     node: &[IpAddr],
+    families: Families,
     source_to: impl Fn(IpAddr) -> Option<IpAddr>,
 ) -> Result<&'a Interface, NoUplink> {
-    let with = |address: IpAddr| interfaces.iter().find(|i| i.addresses.contains(&address));
+    let with = |address: IpAddr| interfaces.iter().find(|i| i.has(address));
     let named = !choice.interfaces.is_empty() || !choice.expressions.is_empty();
     if named {
         let all = choice.interfaces.iter().cloned();
@@ -93,18 +138,27 @@ fn pick<'a>(
             .and_then(with)
             .ok_or_else(|| NoUplink::NoMatch(format!("a route to {target}")));
     }
-    if let Some(found) = choice.public_ip.and_then(|ip| with(ip.into())) {
-        return Ok(found);
-    }
-    if let Some(found) = node
-        .iter()
-        .filter(|ip| ip.is_ipv4())
-        .find_map(|ip| with(*ip))
-    {
+    let published = [
+        choice.public_ip.map(IpAddr::from),
+        choice.public_ipv6.map(IpAddr::from),
+    ];
+    let wanted = |ip: &IpAddr| {
+        if ip.is_ipv4() {
+            families.v4
+        } else {
+            families.v6
+        }
+    };
+    let known = published.iter().flatten().chain(node);
+    if let Some(found) = known.copied().filter(wanted).find_map(with) {
         return Ok(found);
     }
     // Any address outside of every interface's prefix takes the default route; nothing is sent.
-    let anywhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    let anywhere: IpAddr = if families.v4 {
+        Ipv4Addr::new(192, 0, 2, 1).into()
+    } else {
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()
+    };
     source_to(anywhere)
         .and_then(with)
         .ok_or_else(|| NoUplink::NoMatch("the Node's InternalIP or a default route".to_owned()))
@@ -114,7 +168,7 @@ fn by_name<'a>(choice: &UplinkChoice, interfaces: &'a [Interface]) -> Option<&'a
     choice.interfaces.iter().find_map(|wanted| {
         let address = wanted.parse::<IpAddr>().ok();
         interfaces.iter().find(|interface| match address {
-            Some(address) => interface.addresses.contains(&address),
+            Some(address) => interface.has(address),
             None => interface.name.as_str() == wanted,
         })
     })
@@ -124,16 +178,31 @@ fn by_expression<'a>(choice: &UplinkChoice, interfaces: &'a [Interface]) -> Opti
     choice.expressions.iter().find_map(|wanted| {
         let by_name = interfaces.iter().find(|i| wanted.is_match(i.name.as_str()));
         by_name.or_else(|| {
-            let matches = |ip: &IpAddr| wanted.is_match(&ip.to_string());
+            let matches = |one: &IpNetwork| wanted.is_match(&one.ip().to_string());
             interfaces.iter().find(|i| i.addresses.iter().any(matches))
         })
     })
 }
 
-fn global_v4(address: &IpAddr) -> Option<Ipv4Addr> {
+fn global_v4(address: IpAddr) -> Option<Ipv4Addr> {
     match address {
-        IpAddr::V4(v4) if !v4.is_loopback() && !v4.is_link_local() => Some(*v4),
+        IpAddr::V4(v4) if !v4.is_loopback() && !v4.is_link_local() => Some(v4),
         _ => None,
+    }
+}
+
+fn global_v6(address: IpAddr) -> Option<Ipv6Addr> {
+    match address {
+        IpAddr::V6(v6) if !v6.is_loopback() && !v6.is_unicast_link_local() => Some(v6),
+        _ => None,
+    }
+}
+
+// === impl Interface ===
+
+impl Interface {
+    fn has(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|one| one.ip() == address)
     }
 }
 
@@ -161,28 +230,40 @@ mod tests {
         let interface = |name: &str, addresses: &[&str]| Interface {
             name: name.parse().unwrap(),
             mtu: Mtu::try_from(1500).ok(),
-            addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+            addresses: addresses.iter().map(|a| prefixed(a)).collect(),
         };
         vec![
             interface("lo", &["127.0.0.1", "::1"]),
             interface("eth0", &["10.0.2.15"]),
             interface("eth1", &["169.254.7.7", "172.30.0.5", "172.30.0.6"]),
             interface("eth2", &["fd00::2"]),
+            interface("eth3", &["172.31.0.7", "fe80::7", "fd00:1::7"]),
         ]
     }
 
-    fn chosen(choice: &UplinkChoice, node: &[&str]) -> Result<(String, String, String), String> {
+    fn prefixed(address: &str) -> IpNetwork {
+        let ip: IpAddr = address.parse().unwrap();
+        IpNetwork::new(ip, if ip.is_ipv4() { 24 } else { 64 }).unwrap()
+    }
+
+    fn of_families(choice: &UplinkChoice, node: &[&str], v6: bool) -> Result<Uplink, String> {
         let node: Vec<IpAddr> = node.iter().map(|a| a.parse().unwrap()).collect();
         let by_route = |_| "10.0.2.15".parse().ok();
-        choose(choice, &interfaces(), &node, by_route)
-            .map(|u| {
-                (
-                    u.device.to_string(),
-                    u.local.to_string(),
-                    u.public_ip.to_string(),
-                )
-            })
-            .map_err(|error| error.to_string())
+        choose(
+            choice,
+            &interfaces(),
+            &node,
+            Families { v4: true, v6 },
+            by_route,
+        )
+        .map_err(|error| error.to_string())
+    }
+
+    fn chosen(choice: &UplinkChoice, node: &[&str]) -> Result<(String, String, String), String> {
+        let found = of_families(choice, node, false)?;
+        let v4 = found.v4.unwrap();
+        let (local, public) = (v4.local.to_string(), v4.public_ip.to_string());
+        Ok((found.device.to_string(), local, public))
     }
 
     fn three(device: &str, local: &str, public: &str) -> Result<(String, String, String), String> {
@@ -238,6 +319,20 @@ mod tests {
         assert_eq!(
             chosen(&choice, &[]),
             three("eth1", "172.30.0.6", "172.30.0.6")
+        );
+    }
+
+    #[test]
+    fn both_families_are_taken_from_one_interface() {
+        let found = of_families(&UplinkChoice::default(), &["172.31.0.7"], true).unwrap();
+        assert_eq!(found.device.as_str(), "eth3");
+        assert_eq!(found.v4.unwrap().local.to_string(), "172.31.0.7");
+        assert_eq!(found.v6.unwrap().public_ip.to_string(), "fd00:1::7");
+        let adjacent: Vec<String> = found.adjacent.iter().map(ToString::to_string).collect();
+        assert_eq!(adjacent, ["172.31.0.0/24", "fe80::/64", "fd00:1::/64"]);
+        assert_eq!(
+            of_families(&UplinkChoice::default(), &["172.30.0.6"], true).unwrap_err(),
+            "interface eth1 has no global IPv6 address; give it one or name another with --iface"
         );
     }
 

@@ -10,10 +10,10 @@ use agent::lease::Lease;
 use agent::reconcile::overlay::{OverlayLoop, OverlaySettings};
 use agent::reconcile::{Pass, Reconciler};
 use agent::subnet_file::SubnetFiles;
-use desired::cluster::{Cluster, Node};
+use desired::cluster::{Backend, Cluster, Node};
 use desired::fixture;
 use hostnet::{Netlink, PROTOCOL_TOWLINE};
-use netstate::{Address, IfName, Link, LinkKind, VethPeer, Vxlan};
+use netstate::{Address, IfName, Link, LinkKind, MacAddr, VethPeer, Vxlan};
 use nix::sched::{CloneFlags, unshare};
 use pretty_assertions::assert_eq;
 use tokio::sync::watch;
@@ -102,6 +102,14 @@ impl Host {
     }
 }
 
+/// The IPv4 device's MAC that others are told.
+fn told_mac(lease: &Lease) -> Option<MacAddr> {
+    match &lease.announced.backend {
+        Backend::Vxlan { v4, .. } => v4.map(|data| data.vtep_mac),
+        _ => None,
+    }
+}
+
 fn name(text: &str) -> IfName {
     text.parse().unwrap()
 }
@@ -156,8 +164,8 @@ fn peers_come_and_go_and_drift_is_put_right() {
             "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.0.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
         );
         let lease = host.lease.borrow().clone().unwrap();
-        assert_eq!(lease.overlay.public_ip.to_string(), "172.30.0.1");
-        assert_eq!(Some(lease.overlay.mac), device.mac);
+        assert_eq!(lease.announced.public_ip, "172.30.0.1".parse().ok());
+        assert_eq!(told_mac(&lease), device.mac);
 
         // Down and up loses routes and neighbours; deletion loses everything.
         host.netlink.set_down(&name("flannel.1")).unwrap();
@@ -202,10 +210,7 @@ fn a_device_that_flannel_left_is_adopted_with_its_mac() {
         );
         let after = host.netlink.link(&name("flannel.1")).unwrap().unwrap();
         assert_eq!((after.index, after.mac), (before.index, link.mac));
-        assert_eq!(
-            host.lease.borrow().as_ref().unwrap().overlay.mac,
-            link.mac.unwrap()
-        );
+        assert_eq!(told_mac(host.lease.borrow().as_ref().unwrap()), link.mac);
     });
 }
 
@@ -222,7 +227,7 @@ fn the_announced_mac_wins_and_another_vni_makes_the_device_anew() {
         let link = Link::new(name("flannel.1"), LinkKind::Vxlan(vxlan));
         host.netlink.create_link(&link).unwrap();
         let mut node = own_node();
-        node.vxlan = peer(9).vxlan;
+        node.announced = peer(9).announced;
         host.pass(&fixture::cluster("n1").with_node(node));
         let device = host.netlink.link(&name("flannel.1")).unwrap().unwrap();
         assert_eq!(device.mac.unwrap().to_string(), "02:00:00:00:00:09");
@@ -231,16 +236,16 @@ fn the_announced_mac_wins_and_another_vni_makes_the_device_anew() {
 }
 
 #[test]
-fn without_pod_cidr_nothing_is_made_and_a_foreign_one_is_refused() {
+fn without_a_subnet_there_is_only_the_device_and_a_foreign_subnet_is_refused() {
     in_new_namespace(|mut host| {
         let mut node = own_node();
         node.pod_cidrs.clear();
-        assert_eq!(
-            host.pass(&fixture::cluster("n1").with_node(node.clone())),
-            (0, 0)
-        );
-        assert!(host.netlink.link(&name("flannel.1")).unwrap().is_none());
-        assert!(host.lease.borrow().is_none());
+        host.pass(&fixture::cluster("n1").with_node(node.clone()));
+        let device = host.netlink.link(&name("flannel.1")).unwrap().unwrap();
+        let addresses = host.netlink.addresses(&device.name).unwrap();
+        assert!(addresses.iter().all(|address| address.ip.is_ipv6()));
+        assert!(!host.lease.borrow().as_ref().unwrap().is_up());
+        assert!(!host.subnet_file.exists());
 
         node.pod_cidrs = vec!["192.168.0.0/24".parse().unwrap()];
         let cluster = Arc::new(fixture::cluster("n1").with_node(node));
@@ -249,7 +254,7 @@ fn without_pod_cidr_nothing_is_made_and_a_foreign_one_is_refused() {
         assert_eq!(
             errors,
             [
-                "overlay: compute : podCIDR 192.168.0.0/24 is not within Network 10.244.0.0/16: make net-conf.json agree with the cluster CIDR"
+                "overlay: compute : subnet 192.168.0.0/24 of node n1 is not within Network 10.244.0.0/16: make net-conf.json agree with the cluster CIDR"
             ]
         );
         let addresses: BTreeSet<_> = agent::host::addresses(&mut host.netlink).unwrap();

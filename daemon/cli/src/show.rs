@@ -8,16 +8,18 @@ const NODES: &[Column] = &[
     ("NAME", "/name"),
     ("THIS", "/thisNode"),
     ("POD CIDR", "/podCIDRs"),
-    ("PUBLIC IP", "/overlay/publicIP"),
-    ("VTEP MAC", "/overlay/mac"),
+    ("PUBLIC IP", "/overlay/publicIPs"),
+    ("BACKEND", "/overlay/backend"),
     ("PROBLEM", "/problem"),
 ];
 const LEASES: &[Column] = &[
-    ("SUBNET", "/subnet"),
+    ("SUBNET", "/subnets"),
+    ("OWN", "/own"),
     ("NODE", "/node"),
-    ("PUBLIC IP", "/publicIP"),
-    ("VNI", "/vni"),
-    ("VTEP MAC", "/mac"),
+    ("PUBLIC IP", "/publicIPs"),
+    ("BACKEND", "/backend"),
+    ("DATA", "/data"),
+    ("PROBLEM", "/problem"),
 ];
 const ROUTES: &[Column] = &[
     ("DESTINATION", "/destination"),
@@ -194,14 +196,14 @@ fn status(answer: &Value) -> String {
             at("/policy")
         ),
     );
-    line("Subnet", at("/lease/subnet"));
+    line("Subnet", at("/lease/subnets"));
     line(
         "Overlay",
         format!(
-            "VNI {}, MAC {}, public IP {}",
-            at("/lease/vni"),
-            at("/lease/mac"),
-            at("/lease/publicIP")
+            "{} {}, public IP {}",
+            at("/lease/backend"),
+            at("/lease/data"),
+            at("/lease/publicIPs")
         ),
     );
     let objects = answer["objects"].as_object().cloned().unwrap_or_default();

@@ -59,7 +59,7 @@ http:80/TCP   10.244.1.6:8080   default/web-3   n2     no      notReady
 fn status_says_what_the_node_waits_for() {
     let status = json!({
         "version": "0.1.0", "node": "n1", "started": "2026-11-21T06:00:00Z", "ready": false,
-        "waitingFor": ["a podCIDR and the overlay device"], "datapath": "ebpf", "services": true,
+        "waitingFor": ["a pod subnet and the overlay device"], "datapath": "ebpf", "services": true,
         "policy": true, "lease": null, "objects": { "nodes": 3, "pods": 10 },
         "loops": {
             "overlay": {
@@ -73,11 +73,11 @@ fn status_says_what_the_node_waits_for() {
         "\
 Node        n1
 Ready       no
-            waits for a podCIDR and the overlay device
+            waits for a pod subnet and the overlay device
 Version     0.1.0, since 2026-11-21T06:00:00Z
 Datapath    ebpf, services yes, policy yes
 Subnet      -
-Overlay     VNI -, MAC -, public IP -
+Overlay     - -, public IP -
 Objects     nodes 3, pods 10
 
 LOOP      PASSES   LAST                   MICROS   DRIFT   ERRORS
@@ -105,13 +105,13 @@ left out: node n3: VNI 2 differs from ours, 1
     );
     let nodes = json!([{
         "name": "n1", "thisNode": true, "podCIDRs": ["10.244.0.0/24"], "addresses": ["172.30.0.2"],
-        "overlay": { "publicIP": "172.30.0.2", "mac": "02:00:00:00:00:01" }, "problem": null,
+        "overlay": { "publicIPs": ["172.30.0.2"], "backend": "vxlan" }, "problem": null,
     }]);
     assert_eq!(
         text(View::Nodes, &nodes),
         "\
-NAME   THIS   POD CIDR        PUBLIC IP    VTEP MAC            PROBLEM
-n1     yes    10.244.0.0/24   172.30.0.2   02:00:00:00:00:01   -
+NAME   THIS   POD CIDR        PUBLIC IP    BACKEND   PROBLEM
+n1     yes    10.244.0.0/24   172.30.0.2   vxlan     -
 "
     );
 }

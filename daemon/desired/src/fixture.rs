@@ -23,6 +23,7 @@ use crate::ip_block::IpBlock;
 use crate::labels::{LabelSelector, Labels};
 use crate::lease::attributes::VxlanData;
 use crate::names::{PortNumber, Protocol};
+use crate::routes::{Carrier, Overlay, Underlay};
 
 /// A complete, empty snapshot of a cluster with pod network 10.244.0.0/16, seen from `node`,
 /// whose own address is 172.30.0.1.
@@ -132,6 +133,25 @@ pub fn node(name: &str, pod_cidr: &str, mac: &str, public_ip: &str) -> Node {
         addresses: vec![public_ip.parse().unwrap()],
         announced: Some(announced),
         ..Node::new(name.parse().unwrap())
+    }
+}
+
+/// The overlay of a node on `eth0` of 172.30.0.0/24, by `flannel.1` with VNI 1 and `mac`.
+#[must_use]
+pub fn overlay(mac: &str, public_ip: &str) -> Overlay {
+    Overlay {
+        v4: Some(Underlay {
+            public_ip: public_ip.parse().unwrap(),
+            uplink: "eth0".parse().unwrap(),
+            adjacent: vec!["172.30.0.0/24".parse().unwrap()],
+            carrier: Carrier::Vxlan {
+                device: "flannel.1".parse().unwrap(),
+                vni: 1.try_into().unwrap(),
+                mac: mac.parse().unwrap(),
+                direct_routing: false,
+            },
+        }),
+        v6: None,
     }
 }
 

@@ -100,7 +100,11 @@ async fn nodes(State(admin): State<Arc<Admin>>) -> Json<Vec<NodeView>> {
 }
 
 async fn leases(State(admin): State<Arc<Admin>>) -> Json<Vec<LeaseView>> {
-    Json(views::leases(&admin.health.store.snapshot()))
+    let lease = admin.lease.borrow().clone();
+    Json(views::leases(
+        &admin.health.store.snapshot(),
+        lease.as_ref(),
+    ))
 }
 
 async fn routes(State(admin): State<Arc<Admin>>) -> Json<RoutesView> {

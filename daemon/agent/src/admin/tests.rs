@@ -6,7 +6,6 @@ use desired::cluster::{Cluster, Rule};
 use desired::fixture;
 use desired::names::Protocol;
 use desired::policy::policy as policy_tables;
-use desired::routes::OverlayDevice;
 use ebpf_shared::event::{EVENT_DROP, Event};
 use ebpf_shared::policy::INGRESS;
 use ebpf_shared::protocol::TCP;
@@ -87,13 +86,11 @@ impl Api {
         let net = NetConf::parse("net-conf.json", conf).unwrap();
         let metrics = Arc::new(Metrics::default());
         let lease = Lease {
-            subnet: "10.244.0.0/24".parse().unwrap(),
-            overlay: OverlayDevice {
-                name: "flannel.1".parse().unwrap(),
-                vni: 1.try_into().unwrap(),
-                mac: "02:00:00:00:00:01".parse().unwrap(),
-                public_ip: "172.30.0.1".parse().unwrap(),
-            },
+            subnets: vec!["10.244.0.0/24".parse().unwrap()],
+            announced: fixture::node("n1", "10.244.0.0/24", "02:00:00:00:00:01", "172.30.0.1")
+                .announced
+                .unwrap(),
+            overlay: fixture::overlay("02:00:00:00:00:01", "172.30.0.1"),
             mtu: 1450.try_into().unwrap(),
         };
         let lease = watch::channel(Some(lease)).1;
@@ -207,7 +204,10 @@ async fn the_status_says_what_is_waited_for() {
     assert_eq!(status, 200);
     assert_eq!(answer["node"], "n1");
     assert_eq!(answer["ready"], false);
-    assert_eq!(answer["lease"]["subnet"], "10.244.0.0/24");
+    assert_eq!(
+        answer["lease"]["subnets"],
+        serde_json::json!(["10.244.0.0/24"])
+    );
     let waiting = answer["waitingFor"].as_array().unwrap();
     assert!(
         waiting.contains(&json!("the first list of NetworkPolicy")),

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use desired::cluster::{Cluster, NetworkPolicy, Node, Pod, Service, ServiceType};
-use desired::names::ServiceName;
+use desired::cluster::{
+    self, Announced, Cluster, LeaseId, NetworkPolicy, Node, Pod, Service, ServiceType,
+};
+use desired::names::{NodeName, ServiceName};
 use desired::services::{Endpoint, Readiness, endpoints_of, is_programmed};
+use ipnetwork::IpNetwork;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::board::LoopStatus;
 use crate::lease::Lease;
-use crate::reconcile::overlay::PeerTables;
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, Serialize)]
@@ -40,21 +42,25 @@ pub struct StatusView {
     pub loops: BTreeMap<&'static str, LoopStatus>,
 }
 
-/// A subnet and how its node is reached.
+/// A lease: subnets and how their node is reached.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeaseView {
     /// The node's pods' addresses.
-    pub subnet: String,
-    /// The node.
-    pub node: String,
-    /// Where encapsulated packets go.
-    #[serde(rename = "publicIP")]
-    pub public_ip: String,
-    /// VXLAN network.
-    pub vni: u32,
-    /// The overlay device's Ethernet address.
-    pub mac: String,
+    pub subnets: Vec<String>,
+    /// The node, when one of the cluster's has the address.
+    pub node: Option<String>,
+    /// Whether it is this node's.
+    pub own: bool,
+    /// Where packets for its pods go, at most one address per family.
+    #[serde(rename = "publicIPs")]
+    pub public_ips: Vec<String>,
+    /// What carries them.
+    pub backend: String,
+    /// The backend's data, such as VXLAN network and MAC, per family.
+    pub data: Vec<String>,
+    /// Why this node does not send there.
+    pub problem: Option<String>,
 }
 
 /// One entry of `GET /v1/nodes`.
@@ -162,54 +168,77 @@ pub fn objects(cluster: &Cluster) -> BTreeMap<&'static str, usize> {
 /// All nodes; why one is left out of the overlay is in `problem`.
 #[must_use]
 pub fn nodes(cluster: &Cluster, lease: Option<&Lease>) -> Vec<NodeView> {
-    let problems = lease
-        .map(|lease| PeerTables::of(cluster, lease).problems)
-        .unwrap_or_default();
-    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    let view = |node: &Node| NodeView {
-        name: node.name.to_string(),
-        this_node: node.name == cluster.this_node.name,
-        pod_cidrs: node.pod_cidrs.iter().map(ToString::to_string).collect(),
-        addresses: node.addresses.iter().map(ToString::to_string).collect(),
-        overlay: lease_of(node),
-        problem: problems
-            .iter()
-            .find(|problem| problem.starts_with(&format!("node {}:", node.name)))
-            .cloned(),
+    let leases = leases(cluster, lease);
+    let view = |node: &Node| {
+        let name = node.name.to_string();
+        let overlay = leases.iter().find(|one| one.node.as_ref() == Some(&name));
+        NodeView {
+            this_node: node.name == cluster.this_node.name,
+            pod_cidrs: node.pod_cidrs.iter().map(ToString::to_string).collect(),
+            addresses: node.addresses.iter().map(ToString::to_string).collect(),
+            overlay: overlay.cloned(),
+            problem: overlay.and_then(|lease| lease.problem.clone()),
+            name,
+        }
     };
     cluster.nodes.values().map(|node| view(node)).collect()
 }
 
-/// All subnets that have an owner who can be reached.
+/// All leases whose nodes have said how they are reached.
 #[must_use]
-pub fn leases(cluster: &Cluster) -> Vec<LeaseView> {
-    cluster
-        .nodes
-        .values()
-        .filter_map(|node| lease_of(node))
-        .collect()
+pub fn leases(cluster: &Cluster, lease: Option<&Lease>) -> Vec<LeaseView> {
+    let tables = lease.map(|lease| desired::routes::routes(cluster, &lease.overlay));
+    let problems = tables.map(|tables| tables.problems).unwrap_or_default();
+    let own = cluster.own_lease().map(|lease| lease.id);
+    let view = |one: &cluster::Lease<'_>| {
+        let problem = problems.iter().find(|problem| *problem.lease() == one.id);
+        let view = lease_view(&one.subnets, one.announced?);
+        Some(LeaseView {
+            node: holder(cluster, one).map(ToString::to_string),
+            own: own.as_ref() == Some(&one.id),
+            problem: problem.map(ToString::to_string),
+            ..view
+        })
+    };
+    cluster.leases().iter().filter_map(view).collect()
 }
 
-fn lease_of(node: &Node) -> Option<LeaseView> {
-    let peer = node.vxlan?;
-    Some(LeaseView {
-        subnet: node.pod_cidr_v4()?.to_string(),
-        node: node.name.to_string(),
-        public_ip: peer.public_ip.to_string(),
-        vni: peer.vni.get(),
-        mac: peer.vtep_mac.to_string(),
-    })
+fn lease_view(subnets: &[IpNetwork], announced: &Announced) -> LeaseView {
+    let attributes = announced.attributes();
+    let data = [attributes.backend_data, attributes.backend_v6_data];
+    let data = data.iter().flatten().map(|json| json.as_str().to_owned());
+    LeaseView {
+        subnets: subnets.iter().map(ToString::to_string).collect(),
+        node: None,
+        own: false,
+        public_ips: announced.addresses().map(|ip| ip.to_string()).collect(),
+        backend: announced.backend.name().to_owned(),
+        data: data.collect(),
+        problem: None,
+    }
 }
 
-/// The lease this node holds.
+/// The node that holds a lease: by name, or by an address that its object has too.
+fn holder<'a>(cluster: &'a Cluster, lease: &'a cluster::Lease<'_>) -> Option<&'a NodeName> {
+    if let LeaseId::Node(name) = &lease.id {
+        return Some(name);
+    }
+    if cluster.own_lease().is_some_and(|own| own.id == lease.id) {
+        return Some(&cluster.this_node.name);
+    }
+    let addresses: Vec<_> = lease.announced?.addresses().collect();
+    let has = |node: &Node| node.addresses.iter().any(|ip| addresses.contains(ip));
+    let mut nodes = cluster.nodes.values();
+    nodes.find(|node| has(node)).map(|node| &node.name)
+}
+
+/// The lease this node holds, as it has set it up.
 #[must_use]
 pub fn own_lease(cluster: &Cluster, lease: &Lease) -> LeaseView {
     LeaseView {
-        subnet: lease.subnet.to_string(),
-        node: cluster.this_node.name.to_string(),
-        public_ip: lease.overlay.public_ip.to_string(),
-        vni: lease.overlay.vni.get(),
-        mac: lease.overlay.mac.to_string(),
+        node: Some(cluster.this_node.name.to_string()),
+        own: true,
+        ..lease_view(&lease.subnets, &lease.announced)
     }
 }
 
@@ -219,13 +248,11 @@ pub fn routes(cluster: &Cluster, lease: Option<&Lease>) -> RoutesView {
     let Some(lease) = lease else {
         return RoutesView::default();
     };
-    let tables = PeerTables::of(cluster, lease);
-    let macs: BTreeMap<_, _> = tables
-        .neighbours
-        .iter()
-        .map(|(key, mac)| (key.ip, *mac))
-        .collect();
-    let remotes: BTreeMap<_, _> = tables.fdb.iter().map(|(key, ip)| (key.mac, *ip)).collect();
+    let tables = desired::routes::routes(cluster, &lease.overlay);
+    let neighbours = tables.neighbours.values();
+    let macs: BTreeMap<_, _> = neighbours.map(|one| (one.key.ip, one.mac)).collect();
+    let fdb = tables.fdb.values();
+    let remotes: BTreeMap<_, _> = fdb.map(|one| (one.key.mac, one.remote)).collect();
     let routes = tables.routes.values().map(|route| {
         let mac = route.gateway.and_then(|gateway| macs.get(&gateway));
         let remote = mac.and_then(|mac| remotes.get(mac));

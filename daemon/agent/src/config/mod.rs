@@ -14,7 +14,7 @@ use std::time::Duration;
 use regex::Regex;
 
 pub use self::error::ConfigError;
-pub use self::net_conf::{NetConf, VXLAN_PORT, Vxlan};
+pub use self::net_conf::{BackendConf, NetConf, VXLAN_PORT, VxlanConf, WireguardConf};
 pub use self::settings::{Bind, Datapath, LogFormat, Settings};
 use crate::translate::AnnotationKeys;
 

@@ -1,51 +1,53 @@
-//! flannel's `net-conf.json`: the pod network and the backend that carries it.
+//! flannel's network configuration: the pod networks, how they are cut into subnets, and the
+//! backend that carries them. It is a file, or a key in etcd.
 //!
-//! Key names are case-insensitive, as flannel's are. What this version cannot do is refused here,
-//! by name, instead of being ignored.
+//! Key names are case-insensitive, as flannel's are. What cannot be done is refused here, by name,
+//! instead of being ignored.
 
+mod backend;
+mod fields;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use ipnetwork::Ipv4Network;
-use netstate::{Mtu, Vni};
-use serde_json::{Map, Value};
+use desired::lease::{Pool, PoolError, Pools};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use serde_json::Value;
 
+use self::fields::Fields;
 use super::error::ConfigError;
 
-/// UDP port of VXLAN where the configuration says 0 or nothing: the kernel's default.
-pub const VXLAN_PORT: u16 = 8472;
+pub use self::backend::{BackendConf, VXLAN_PORT, VxlanConf, WireguardConf};
 
-/// The network configuration, checked.
+/// The network configuration, checked. It has at least one family.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NetConf {
     /// All pods' IPv4 addresses.
-    pub network: Ipv4Network,
-    /// The VXLAN backend's parameters.
-    pub vxlan: Vxlan,
+    pub v4: Option<Ipv4Network>,
+    /// All pods' IPv6 addresses.
+    pub v6: Option<Ipv6Network>,
+    /// What carries packets between nodes.
+    pub backend: BackendConf,
+    /// How the networks are cut, as far as it says so.
+    subnets: [Subnets; 2],
+    /// What errors call it.
+    source_name: String,
     /// Keys that mean nothing here, for a warning.
     pub ignored: Vec<String>,
 }
 
-/// Parameters of the VXLAN backend.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Vxlan {
-    /// The network's number; the device is `flannel.<VNI>`.
-    pub vni: Vni,
-    /// UDP port, never 0.
-    pub port: u16,
-    /// MTU of the underlay; the chosen interface's if not given.
-    pub mtu: Option<Mtu>,
+/// `SubnetLen`, `SubnetMin` and `SubnetMax` of a family.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Subnets {
+    len: Option<u8>,
+    min: Option<IpAddr>,
+    max: Option<IpAddr>,
 }
 
-/// Keys of flannel's schema that the Kubernetes lease store has no use for.
-const UNUSED: [&str; 8] = [
-    "enablenftables",
-    "ipv6network",
-    "subnetlen",
-    "subnetmin",
-    "subnetmax",
-    "ipv6subnetlen",
-    "ipv6subnetmin",
-    "ipv6subnetmax",
+/// The keys of each family.
+const KEYS: [[&str; 3]; 2] = [
+    ["SubnetLen", "SubnetMin", "SubnetMax"],
+    ["IPv6SubnetLen", "IPv6SubnetMin", "IPv6SubnetMax"],
 ];
 
 // === impl NetConf ===
@@ -82,195 +84,138 @@ impl NetConf {
             )
         })?;
         let mut top = Fields::of(name, "", &value)?;
-        if top.bool("EnableIPv4")? == Some(false) {
-            return Err(top.error(
-                "EnableIPv4",
-                "false",
-                "IPv6 alone is not possible in this version; leave it out or write true",
-            ));
-        }
-        if top.bool("EnableIPv6")? == Some(true) {
-            return Err(top.error(
-                "EnableIPv6",
-                "true",
-                "not possible in this version; leave it out or write false",
-            ));
-        }
-        let network = network(&mut top)?;
-        let backend = top.take("Backend").unwrap_or(Value::Null);
-        let mut ignored: Vec<String> = top.rest(&UNUSED);
-        let vxlan = vxlan(name, &backend, &mut ignored)?;
-        Ok(Self {
-            network,
-            vxlan,
-            ignored,
-        })
-    }
-}
-
-fn network(top: &mut Fields<'_>) -> Result<Ipv4Network, ConfigError> {
-    let remedy = "write the pods' IPv4 network, e.g. \"10.244.0.0/16\"";
-    let Some(text) = top.string("Network")? else {
-        return Err(top.error("Network", "", remedy));
-    };
-    let parsed: Ipv4Network = text
-        .parse()
-        .map_err(|_| top.error("Network", &text, remedy))?;
-    if parsed.prefix() == 0 || parsed.prefix() > 28 {
-        return Err(top.error("Network", &text, "the prefix must be from 1 to 28"));
-    }
-    if parsed.ip() != parsed.network() {
-        let fixed = format!(
-            "host bits are set; write {}/{}",
-            parsed.network(),
-            parsed.prefix()
+        let enabled = (
+            top.bool("EnableIPv4")?.unwrap_or(true),
+            top.bool("EnableIPv6")?.unwrap_or(false),
         );
-        return Err(top.error("Network", &text, &fixed));
-    }
-    Ok(parsed)
-}
-
-fn vxlan(name: &str, backend: &Value, ignored: &mut Vec<String>) -> Result<Vxlan, ConfigError> {
-    let mut fields = if backend.is_null() {
-        Fields::of(name, "Backend.", &Value::Object(Map::new()))?
-    } else {
-        Fields::of(name, "Backend.", backend)?
-    };
-    let kind = fields.string("Type")?.unwrap_or_default();
-    if !kind.eq_ignore_ascii_case("vxlan") {
-        return Err(fields.error(
-            "Type",
-            &kind,
-            "this version carries pods by \"vxlan\" only; write that",
-        ));
-    }
-    let vni = fields.number("VNI", 1, (1 << 24) - 1)?.unwrap_or(1);
-    let port = fields.number("Port", 0, u64::from(u16::MAX))?.unwrap_or(0);
-    let mtu = fields.number("MTU", 0, 65_535)?.unwrap_or(0);
-    for unsupported in ["DirectRouting", "Learning", "GBP"] {
-        if fields.bool(unsupported)? == Some(true) {
-            return Err(fields.error(
-                unsupported,
-                "true",
-                "not possible in this version; leave it out or write false",
-            ));
+        if enabled == (false, false) {
+            let remedy = "enable one family; leave it out or write true";
+            return Err(top.error("EnableIPv4", "false", remedy));
         }
-    }
-    ignored.extend(fields.rest(&["macprefix"]));
-    let as_error = |field: &str, value: u64, error: String| {
-        ConfigError::new(name, format!("Backend.{field}"), value.to_string(), error)
-    };
-    let vni = u32::try_from(vni)
-        .map_err(|error| error.to_string())
-        .and_then(|vni| Vni::try_from(vni).map_err(|error| error.to_string()))
-        .map_err(|error| as_error("VNI", vni, error))?;
-    let mtu = if mtu == 0 {
-        None
-    } else {
-        let checked = u32::try_from(mtu)
-            .map_err(|error| error.to_string())
-            .and_then(|mtu| Mtu::try_from(mtu).map_err(|error| error.to_string()))
-            .map_err(|error| as_error("MTU", mtu, error))?;
-        Some(checked)
-    };
-    let port = u16::try_from(port).ok().filter(|port| *port != 0);
-    Ok(Vxlan {
-        vni,
-        port: port.unwrap_or(VXLAN_PORT),
-        mtu,
-    })
-}
-
-/// One JSON object, its keys taken away as they are read.
-struct Fields<'a> {
-    source_name: &'a str,
-    prefix: &'a str,
-    left: Vec<(String, Value)>,
-}
-
-impl<'a> Fields<'a> {
-    fn of(source_name: &'a str, prefix: &'a str, value: &Value) -> Result<Self, ConfigError> {
-        let Value::Object(map) = value else {
-            let field = if prefix.is_empty() {
-                "(document)"
-            } else {
-                prefix.trim_end_matches('.')
-            };
-            return Err(ConfigError::new(
-                source_name,
-                field,
-                value.to_string(),
-                "write a JSON object",
-            ));
+        let v4 = network(&mut top, "Network", enabled.0, "10.244.0.0/16", 28)?;
+        let v6 = network(&mut top, "IPv6Network", enabled.1, "fd00:244::/48", 124)?;
+        let subnets = [subnets(&mut top, KEYS[0])?, subnets(&mut top, KEYS[1])?];
+        let backend = top.object("Backend");
+        let mut ignored: Vec<String> = top.rest(&["enablenftables"]);
+        let backend = BackendConf::read(name, &backend, &mut ignored)?;
+        let conf = Self {
+            v4: v4.and_then(|network| match network {
+                IpNetwork::V4(v4) => Some(v4),
+                IpNetwork::V6(_) => None,
+            }),
+            v6: v6.and_then(|network| match network {
+                IpNetwork::V4(_) => None,
+                IpNetwork::V6(v6) => Some(v6),
+            }),
+            backend,
+            subnets,
+            source_name: name.to_owned(),
+            ignored,
         };
-        let left = map.iter().map(|(key, value)| (key.clone(), value.clone()));
-        Ok(Self {
-            source_name,
-            prefix,
-            left: left.collect(),
+        conf.check_backend()?;
+        Ok(conf)
+    }
+
+    /// The pod networks, IPv4 first.
+    pub fn networks(&self) -> impl Iterator<Item = IpNetwork> + use<> {
+        [self.v4.map(IpNetwork::from), self.v6.map(IpNetwork::from)]
+            .into_iter()
+            .flatten()
+    }
+
+    /// The subnets that nodes lease, for a store that gives them out.
+    ///
+    /// # Errors
+    /// When a key cannot be, or there is no IPv4 network, without which no lease has a name.
+    pub fn pools(&self) -> Result<Pools, ConfigError> {
+        let Some(v4) = self.v4 else {
+            let remedy =
+                "leases in etcd are named by IPv4 subnets; write true, or use --kube-subnet-mgr";
+            return Err(self.error("EnableIPv4", "false", remedy));
+        };
+        Ok(Pools {
+            v4: self.pool(v4.into(), 0)?,
+            v6: self.v6.map(|v6| self.pool(v6.into(), 1)).transpose()?,
         })
+    }
+
+    fn pool(&self, network: IpNetwork, family: usize) -> Result<Pool, ConfigError> {
+        let Subnets { len, min, max } = self.subnets[family];
+        Pool::new(network, len, min, max).map_err(|PoolError { key, value, remedy }| {
+            let field = match family {
+                0 => key.to_owned(),
+                _ => format!("IPv6{key}"),
+            };
+            self.error(&field, &value, &remedy)
+        })
+    }
+
+    fn check_backend(&self) -> Result<(), ConfigError> {
+        if matches!(self.backend, BackendConf::Ipip { .. }) && self.v6.is_some() {
+            let remedy = "ipip carries IPv4 only; use another backend, or leave EnableIPv6 out";
+            return Err(self.error("Backend.Type", "ipip", remedy));
+        }
+        Ok(())
     }
 
     fn error(&self, field: &str, value: &str, remedy: &str) -> ConfigError {
-        ConfigError::new(
-            self.source_name,
-            format!("{}{field}", self.prefix),
-            value,
-            remedy,
-        )
+        ConfigError::new(&self.source_name, field, value, remedy)
     }
+}
 
-    /// The value of `field`; an explicit null counts as missing, as in Go.
-    fn take(&mut self, field: &str) -> Option<Value> {
-        let index = self
-            .left
-            .iter()
-            .position(|(key, _)| key.eq_ignore_ascii_case(field))?;
-        Some(self.left.swap_remove(index).1).filter(|value| !value.is_null())
+/// A network of the family that `example` is of; wanted if `enabled`, else not looked at.
+fn network(
+    top: &mut Fields<'_>,
+    key: &str,
+    enabled: bool,
+    example: &str,
+    longest: u8,
+) -> Result<Option<IpNetwork>, ConfigError> {
+    let text = top.string(key)?;
+    if !enabled {
+        return Ok(None);
     }
-
-    fn bool(&mut self, field: &str) -> Result<Option<bool>, ConfigError> {
-        match self.take(field) {
-            None => Ok(None),
-            Some(Value::Bool(value)) => Ok(Some(value)),
-            Some(other) => Err(self.error(field, &other.to_string(), "write true or false")),
-        }
+    let is_v4 = example.contains('.');
+    let family = if is_v4 { "IPv4" } else { "IPv6" };
+    let remedy = format!("write the pods' {family} network, e.g. \"{example}\"");
+    let Some(text) = text else {
+        return Err(top.error(key, "", &remedy));
+    };
+    let parsed = match is_v4 {
+        true => text.parse::<Ipv4Network>().map(IpNetwork::from),
+        false => text.parse::<Ipv6Network>().map(IpNetwork::from),
+    };
+    let parsed = parsed.map_err(|_| top.error(key, &text, &remedy))?;
+    let prefix = parsed.prefix();
+    if prefix == 0 || prefix > longest {
+        let remedy = format!("the prefix must be from 1 to {longest}");
+        return Err(top.error(key, &text, &remedy));
     }
-
-    fn string(&mut self, field: &str) -> Result<Option<String>, ConfigError> {
-        match self.take(field) {
-            None => Ok(None),
-            Some(Value::String(value)) if value.is_empty() => Ok(None),
-            Some(Value::String(value)) => Ok(Some(value)),
-            Some(other) => {
-                Err(self.error(field, &other.to_string(), "write a string in double quotes"))
-            }
-        }
+    if parsed.ip() != parsed.network() {
+        let fixed = format!("host bits are set; write {}/{prefix}", parsed.network());
+        return Err(top.error(key, &text, &fixed));
     }
+    Ok(Some(parsed))
+}
 
-    fn number(&mut self, field: &str, low: u64, high: u64) -> Result<Option<u64>, ConfigError> {
-        let Some(value) = self.take(field) else {
+fn subnets(top: &mut Fields<'_>, [len, min, max]: [&str; 3]) -> Result<Subnets, ConfigError> {
+    let is_v4 = len == KEYS[0][0];
+    let mut address = |key: &str| -> Result<Option<IpAddr>, ConfigError> {
+        let Some(text) = top.string(key)? else {
             return Ok(None);
         };
-        match value
-            .as_u64()
-            .filter(|number| (low..=high).contains(number))
-        {
-            Some(number) => Ok(Some(number)),
-            None => {
-                let remedy = format!("write a whole number from {low} to {high}");
-                Err(self.error(field, &value.to_string(), &remedy))
-            }
-        }
-    }
-
-    /// The keys that were not read and that are not in `known` (lower case).
-    fn rest(self, known: &[&str]) -> Vec<String> {
-        self.left
-            .into_iter()
-            .map(|(key, _)| key)
-            .filter(|key| !known.contains(&key.to_lowercase().as_str()))
-            .map(|key| format!("{}{key}", self.prefix))
-            .collect()
-    }
+        let read = match is_v4 {
+            true => text.parse::<Ipv4Addr>().map(IpAddr::from),
+            false => text.parse::<Ipv6Addr>().map(IpAddr::from),
+        };
+        let remedy = "write the first address of a subnet";
+        read.map(Some).map_err(|_| top.error(key, &text, remedy))
+    };
+    let (min, max) = (address(min)?, address(max)?);
+    let len = top.number(len, 0, 128)?.filter(|len| *len != 0);
+    Ok(Subnets {
+        len: len.and_then(|len| len.try_into().ok()),
+        min,
+        max,
+    })
 }

@@ -18,24 +18,93 @@ fn checked(settings: Settings) -> Result<Config, ConfigError> {
     Config::check(settings, NetConf::parse("net-conf.json", NET_CONF).unwrap())
 }
 
+fn vxlan(conf: &NetConf) -> VxlanConf {
+    match &conf.backend {
+        BackendConf::Vxlan(vxlan) => *vxlan,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn the_usual_net_conf_is_read_with_flannels_defaults() {
     let read = NetConf::parse("net-conf.json", NET_CONF).unwrap();
-    assert_eq!(read.network, "10.244.0.0/16".parse().unwrap());
-    assert_eq!(read.vxlan.vni.to_string(), "1");
-    assert_eq!(read.vxlan.port, 8472);
-    assert_eq!(read.vxlan.mtu, None);
+    assert_eq!(read.v4, "10.244.0.0/16".parse().ok());
+    assert_eq!(read.v6, None);
+    let defaults = VxlanConf {
+        vni: 1.try_into().unwrap(),
+        port: 8472,
+        mtu: None,
+        direct_routing: false,
+        learning: false,
+        gbp: false,
+    };
+    assert_eq!(vxlan(&read), defaults);
+    let pools = read.pools().unwrap();
+    assert_eq!((pools.v4.size(), pools.v6), (255, None));
 }
 
 #[test]
 fn keys_are_case_insensitive_and_unknown_ones_are_told() {
     let text = r#"{"network": "10.1.0.0/16", "EnableNFTables": true, "Netmask": 3,
-                   "backend": {"type": "VXLAN", "vni": 7, "port": 4789, "mtu": 1400, "X": 1}}"#;
+                   "backend": {"type": "VXLAN", "vni": 7, "port": 4789, "mtu": 1400, "X": 1,
+                               "directrouting": true}}"#;
     let read = NetConf::parse("net-conf.json", text).unwrap();
-    assert_eq!(read.vxlan.vni.to_string(), "7");
-    assert_eq!(read.vxlan.port, 4789);
-    assert_eq!(read.vxlan.mtu.unwrap().to_string(), "1400");
+    let found = vxlan(&read);
+    assert_eq!((found.vni.get(), found.port), (7, 4789));
+    assert_eq!(found.mtu.unwrap().to_string(), "1400");
+    assert!(found.direct_routing);
     assert_eq!(read.ignored, ["Netmask", "Backend.X"]);
+}
+
+#[test]
+fn both_families_and_every_backend_are_read() {
+    let with = |backend: &str| {
+        let text = format!(
+            r#"{{"EnableIPv6": true, "Network": "10.1.0.0/16", "IPv6Network": "fd00::/48",
+                 "SubnetLen": 26, "SubnetMin": "10.1.4.0", "IPv6SubnetMax": "fd00:0:0:9::",
+                 "Backend": {backend}}}"#
+        );
+        NetConf::parse("net-conf.json", &text)
+    };
+    let read = with(r#"{"Type": "host-gw"}"#).unwrap();
+    assert_eq!(read.backend, BackendConf::HostGw);
+    let pools = read.pools().unwrap();
+    assert_eq!((pools.v4.size(), pools.v6.unwrap().size()), (1008, 9));
+    assert_eq!(
+        with(r#"{"Type": "alloc"}"#).unwrap().backend,
+        BackendConf::Alloc
+    );
+    let wireguard = with(r#"{"Type": "wireguard", "ListenPort": 7, "PSK": "x"}"#).unwrap();
+    let expected = WireguardConf {
+        port: 7,
+        port_v6: 51821,
+        mtu: None,
+        preshared_key: Some("x".to_owned()),
+        keepalive: 0,
+    };
+    assert_eq!(wireguard.backend, BackendConf::Wireguard(expected));
+    assert_eq!(
+        with(r#"{"Type": "ipip"}"#).unwrap_err().to_string(),
+        "net-conf.json: Backend.Type: ipip: ipip carries IPv4 only; use another backend, or leave EnableIPv6 out"
+    );
+}
+
+#[test]
+fn pools_of_subnets_are_checked_when_they_are_needed() {
+    let error = |text: &str| {
+        let conf = NetConf::parse("net-conf.json", text).unwrap();
+        conf.pools().unwrap_err().to_string()
+    };
+    assert_eq!(
+        error(r#"{"Network": "10.1.0.0/16", "SubnetLen": 17, "Backend": {"Type": "vxlan"}}"#),
+        "net-conf.json: SubnetLen: 17: write 18 to 30"
+    );
+    assert_eq!(
+        error(
+            r#"{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "fd00::/48", "Backend": {"Type": "vxlan"}}"#
+        ),
+        "net-conf.json: EnableIPv4: false: leases in etcd are named by IPv4 subnets; write true, or use --kube-subnet-mgr"
+    );
 }
 
 #[test]
@@ -54,17 +123,11 @@ fn a_wrong_net_conf_is_one_line_with_field_value_and_remedy() {
     );
     assert_eq!(
         net_error(r#"{"Network": "10.244.0.0/16"}"#),
-        "net-conf.json: Backend.Type: (missing): this version carries pods by \"vxlan\" only; write that"
+        "net-conf.json: Backend.Type: (missing): write \"vxlan\", \"host-gw\", \"ipip\", \"wireguard\" or \"alloc\""
     );
     assert_eq!(
         net_error(r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan", "VNI": "1"}}"#),
         "net-conf.json: Backend.VNI: \"1\": write a whole number from 1 to 16777215"
-    );
-    assert_eq!(
-        net_error(
-            r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan", "DirectRouting": true}}"#
-        ),
-        "net-conf.json: Backend.DirectRouting: true: not possible in this version; leave it out or write false"
     );
     assert!(net_error("{\"Network\": }").starts_with("net-conf.json: line 1 column 13: "));
     assert_eq!(

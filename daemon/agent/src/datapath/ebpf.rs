@@ -157,7 +157,9 @@ impl Ebpf {
 }
 
 fn map_config(config: &Config) -> anyhow::Result<MapConfig> {
-    let network = config.net.network;
+    let network = config.net.v4.context(
+        "net-conf.json: EnableIPv4: the eBPF data path needs it; write true, or datapath none",
+    )?;
     let services = if config.services { CONFIG_SERVICES } else { 0 };
     Ok(MapConfig {
         node_netns: loader::netns_cookie().context("SO_NETNS_COOKIE (Linux 5.14)")?,

@@ -1,11 +1,12 @@
 //! The part of the kernel's side that is there without any data path: the overlay's tables.
 
 use desired::cluster::Cluster;
+use desired::routes::{Carrier, routes};
 use hostnet::{FdbTarget, NeighbourTarget, Netlink, RouteTarget};
 
 use super::view::{CounterView, Difference, FlowView, KernelView, MapView, differences};
 use crate::lease::Lease;
-use crate::reconcile::overlay::PeerTables;
+use crate::reconcile::overlay::peers_of;
 
 /// A node with neither Services nor policy.
 #[derive(Clone, Copy, Debug)]
@@ -29,17 +30,27 @@ impl KernelView for HostView {
         cluster: &Cluster,
         lease: Option<&Lease>,
     ) -> anyhow::Result<Vec<Difference>> {
-        let Some(lease) = lease else {
+        let Some(lease) = lease.filter(|lease| lease.is_up()) else {
             return Ok(Vec::new());
         };
-        let device = lease.overlay.name.clone();
-        let wanted = PeerTables::of(cluster, lease);
-        let mut neighbours = NeighbourTarget::new(Netlink::open()?, device.clone());
-        let mut fdb = FdbTarget::new(Netlink::open()?, device);
-        let mut routes = RouteTarget::new(Netlink::open()?);
-        let mut all = differences("neighbours", &mut neighbours, &wanted.neighbours)?;
-        all.extend(differences("fdb", &mut fdb, &wanted.fdb)?);
-        all.extend(differences("routes", &mut routes, &wanted.routes)?);
+        let wanted = routes(cluster, &lease.overlay);
+        let mut all = Vec::new();
+        for underlay in [&lease.overlay.v4, &lease.overlay.v6].into_iter().flatten() {
+            let Carrier::Vxlan { device, .. } = &underlay.carrier else {
+                continue;
+            };
+            let (wanted_neighbours, wanted_fdb) = peers_of(device, &wanted);
+            let mut neighbours = NeighbourTarget::new(Netlink::open()?, device.clone());
+            let mut fdb = FdbTarget::new(Netlink::open()?, device.clone());
+            all.extend(differences(
+                "neighbours",
+                &mut neighbours,
+                &wanted_neighbours,
+            )?);
+            all.extend(differences("fdb", &mut fdb, &wanted_fdb)?);
+        }
+        let mut targets = RouteTarget::new(Netlink::open()?);
+        all.extend(differences("routes", &mut targets, &wanted.routes)?);
         Ok(all)
     }
 }

@@ -1,8 +1,10 @@
 //! Leases as annotations of Node objects, in flannel's keys.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use desired::lease::attributes::Json;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams};
@@ -10,7 +12,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::{Lease, LeaseStore};
-use crate::translate::{AnnotationKeys, BackendData};
+use crate::translate::AnnotationKeys;
 
 /// How long one request may take.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -45,7 +47,8 @@ impl KubeLeases {
 
 impl LeaseStore for KubeLeases {
     async fn publish(&mut self, lease: &Lease) -> anyhow::Result<()> {
-        let now = self.set_network_unavailable.then(Timestamp::now);
+        let stamped = self.set_network_unavailable && lease.is_up();
+        let now = stamped.then(Timestamp::now);
         let patch = Patch::Strategic(patch(lease, &self.keys, now));
         let params = PatchParams::default();
         let request = self.nodes.patch_status(&self.node_name, &params, &patch);
@@ -59,22 +62,22 @@ impl LeaseStore for KubeLeases {
 
 /// The strategic merge patch of `nodes/status`; `now` stamps the condition, `None` leaves it out.
 fn patch(lease: &Lease, keys: &AnnotationKeys, now: Option<Timestamp>) -> Value {
-    let overlay = &lease.overlay;
-    let data = BackendData {
-        vni: overlay.vni,
-        vtep_mac: overlay.mac,
-    };
-    let data = serde_json::to_string(&data).unwrap_or_default();
-    let mut patch = json!({
-        "metadata": {
-            "annotations": {
-                &keys.backend_type: "vxlan",
-                &keys.backend_data: data,
-                &keys.public_ip: overlay.public_ip.to_string(),
-                &keys.kube_subnet_manager: "true",
-            }
-        }
-    });
+    let attributes = lease.announced.attributes();
+    // flannel writes what a backend has not as null.
+    let data = |data: &Option<Json>| data.as_ref().map_or("null", Json::as_str).to_owned();
+    let mut annotations = BTreeMap::from([
+        (&keys.kube_subnet_manager, "true".to_owned()),
+        (&keys.backend_type, attributes.backend_type.clone()),
+    ]);
+    if let Some(ip) = lease.announced.public_ip {
+        annotations.insert(&keys.public_ip, ip.to_string());
+        annotations.insert(&keys.backend_data, data(&attributes.backend_data));
+    }
+    if let Some(ip) = lease.announced.public_ipv6 {
+        annotations.insert(&keys.public_ipv6, ip.to_string());
+        annotations.insert(&keys.backend_v6_data, data(&attributes.backend_v6_data));
+    }
+    let mut patch = json!({ "metadata": { "annotations": annotations } });
     if let Some(now) = now {
         let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         patch["status"] = json!({
@@ -93,28 +96,44 @@ fn patch(lease: &Lease, keys: &AnnotationKeys, now: Option<Timestamp>) -> Value 
 
 #[cfg(test)]
 mod tests {
-    use desired::routes::OverlayDevice;
-    use netstate::{Mtu, Vni};
+    use desired::cluster::{Announced, Backend};
+    use desired::lease::attributes::VxlanData;
+    use desired::routes::Overlay;
+    use netstate::Mtu;
     use pretty_assertions::assert_eq;
 
     use super::*;
 
+    fn lease(backend: Backend, public_ipv6: Option<&str>) -> Lease {
+        Lease {
+            subnets: vec!["10.244.3.0/24".parse().unwrap()],
+            announced: Announced {
+                public_ip: "172.30.0.5".parse().ok(),
+                public_ipv6: public_ipv6.map(|ip| ip.parse().unwrap()),
+                backend,
+            },
+            overlay: Overlay::default(),
+            mtu: Mtu::try_from(1450).unwrap(),
+        }
+    }
+
+    fn vxlan(mac: &str) -> Option<VxlanData> {
+        Some(VxlanData {
+            vni: 1.try_into().unwrap(),
+            vtep_mac: mac.parse().unwrap(),
+        })
+    }
+
     #[test]
     fn the_annotations_are_flannels() {
-        let lease = Lease {
-            subnet: "10.244.3.0/24".parse().unwrap(),
-            overlay: OverlayDevice {
-                name: "flannel.1".parse().unwrap(),
-                vni: Vni::try_from(1).unwrap(),
-                mac: "02:11:22:33:44:55".parse().unwrap(),
-                public_ip: "172.30.0.5".parse().unwrap(),
-            },
-            mtu: Mtu::try_from(1450).unwrap(),
+        let backend = Backend::Vxlan {
+            v4: vxlan("02:11:22:33:44:55"),
+            v6: None,
         };
         let stamp: Timestamp = "2026-11-21T06:30:00.123Z".parse().unwrap();
         let keys = AnnotationKeys::new("flannel.alpha.coreos.com").unwrap();
         assert_eq!(
-            patch(&lease, &keys, Some(stamp)),
+            patch(&lease(backend, None), &keys, Some(stamp)),
             json!({
                 "metadata": { "annotations": {
                     "flannel.alpha.coreos.com/backend-type": "vxlan",
@@ -132,11 +151,21 @@ mod tests {
                 }]}
             })
         );
-        let quiet = patch(&lease, &AnnotationKeys::new("example.com/a").unwrap(), None);
-        assert_eq!(quiet.get("status"), None);
+    }
+
+    #[test]
+    fn a_backend_without_data_and_a_second_family_are_said_as_flannel_says_them() {
+        let keys = AnnotationKeys::new("example.com/a").unwrap();
         assert_eq!(
-            quiet["metadata"]["annotations"]["example.com/a-backend-type"],
-            "vxlan"
+            patch(&lease(Backend::HostGw, Some("fd99::5")), &keys, None),
+            json!({ "metadata": { "annotations": {
+                "example.com/a-backend-type": "host-gw",
+                "example.com/a-backend-data": "null",
+                "example.com/a-backend-v6-data": "null",
+                "example.com/a-public-ip": "172.30.0.5",
+                "example.com/a-public-ipv6": "fd99::5",
+                "example.com/a-kube-subnet-manager": "true",
+            }}})
         );
     }
 }

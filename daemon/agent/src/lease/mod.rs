@@ -7,13 +7,12 @@
 
 pub mod kube;
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use desired::cluster::{Cluster, VxlanPeer};
-use desired::routes::OverlayDevice;
-use ipnetwork::Ipv4Network;
+use desired::cluster::{Announced, Cluster};
+use desired::routes::Overlay;
+use ipnetwork::IpNetwork;
 use netstate::Mtu;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -24,10 +23,12 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 /// What this node has set up and others must know.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Lease {
-    /// This node's pods' addresses.
-    pub subnet: Ipv4Network,
-    /// The overlay device, as it is in the kernel.
-    pub overlay: OverlayDevice<Ipv4Addr>,
+    /// This node's pods' addresses, one prefix per family; empty until the store has given them.
+    pub subnets: Vec<IpNetwork>,
+    /// What others are told.
+    pub announced: Announced,
+    /// What the way to others is computed from.
+    pub overlay: Overlay,
     /// MTU of pod interfaces.
     pub mtu: Mtu,
 }
@@ -41,14 +42,10 @@ pub trait LeaseStore: Send + 'static {
 // === impl Lease ===
 
 impl Lease {
-    /// The lease as a peer sees it in the snapshot.
+    /// Whether pods can be carried: the overlay has this node's addresses.
     #[must_use]
-    pub fn announced(&self) -> VxlanPeer<Ipv4Addr> {
-        VxlanPeer {
-            vni: self.overlay.vni,
-            vtep_mac: self.overlay.mac,
-            public_ip: self.overlay.public_ip,
-        }
+    pub const fn is_up(&self) -> bool {
+        !self.subnets.is_empty()
     }
 }
 
@@ -64,20 +61,16 @@ pub async fn keep(
     let mut wait = BACKOFF.0;
     loop {
         let wanted = lease.borrow_and_update().clone();
-        let shown = clusters
-            .borrow_and_update()
-            .own_node()
-            .and_then(|node| node.vxlan);
+        let shown = announced(&clusters.borrow_and_update());
         let due = wanted.as_ref().is_some_and(|lease| {
-            published.as_ref() != Some(lease) || shown != Some(lease.announced())
+            published.as_ref() != Some(lease) || shown.as_ref() != Some(&lease.announced)
         });
         if let Some(lease) = wanted.filter(|_| due) {
             match store.publish(&lease).await {
                 Ok(()) => {
                     tracing::info!(
-                        subnet = %lease.subnet,
-                        public_ip = %lease.overlay.public_ip,
-                        mac = %lease.overlay.mac,
+                        subnets = ?lease.subnets,
+                        announced = ?lease.announced,
                         "lease is published"
                     );
                     published = Some(lease);
@@ -113,15 +106,22 @@ pub async fn keep(
     }
 }
 
+/// What the store shows of this node.
+fn announced(cluster: &Cluster) -> Option<Announced> {
+    cluster
+        .own_lease()
+        .and_then(|lease| lease.announced)
+        .cloned()
+}
+
 /// Waits until the snapshot shows `published`, but no longer than a while; false to stop.
 async fn confirmed(
     clusters: &mut watch::Receiver<Arc<Cluster>>,
     published: &Option<Lease>,
     stop: &CancellationToken,
 ) -> bool {
-    let announced = published.as_ref().map(Lease::announced);
-    let shown =
-        clusters.wait_for(|cluster| cluster.own_node().and_then(|node| node.vxlan) == announced);
+    let wanted = published.as_ref().map(|lease| lease.announced.clone());
+    let shown = clusters.wait_for(|cluster| announced(cluster) == wanted);
     tokio::select! {
         () = stop.cancelled() => false,
         shown = shown => shown.is_ok(),

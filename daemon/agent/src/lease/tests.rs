@@ -1,7 +1,8 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use desired::cluster::{Node, ThisNode};
+use desired::cluster::{Backend, Node, ThisNode};
+use desired::lease::attributes::VxlanData;
 
 use super::*;
 use crate::store::{Change, Store};
@@ -21,7 +22,7 @@ impl LeaseStore for Echo {
             anyhow::bail!("refused");
         }
         let mut node = Node::new("n1".parse().unwrap());
-        node.vxlan = Some(lease.announced());
+        node.announced = Some(lease.announced.clone());
         self.published.send_modify(|all| all.push(lease.clone()));
         self.store.change(vec![Change::Apply(node)]);
         Ok(())
@@ -29,14 +30,21 @@ impl LeaseStore for Echo {
 }
 
 fn lease(mac: &str) -> Lease {
+    let data = VxlanData {
+        vni: 1.try_into().unwrap(),
+        vtep_mac: mac.parse().unwrap(),
+    };
     Lease {
-        subnet: "10.244.3.0/24".parse().unwrap(),
-        overlay: OverlayDevice {
-            name: "flannel.1".parse().unwrap(),
-            vni: 1.try_into().unwrap(),
-            mac: mac.parse().unwrap(),
-            public_ip: "172.30.0.5".parse().unwrap(),
+        subnets: vec!["10.244.3.0/24".parse().unwrap()],
+        announced: Announced {
+            public_ip: "172.30.0.5".parse().ok(),
+            public_ipv6: None,
+            backend: Backend::Vxlan {
+                v4: Some(data),
+                v6: None,
+            },
         },
+        overlay: Overlay::default(),
         mtu: 1450.try_into().unwrap(),
     }
 }

@@ -1,7 +1,6 @@
 //! The overlay's VXLAN device, its addresses and kernel parameters, as Targets.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use hostnet::{Netlink, Result, sysctl};
 use ipnetwork::IpNetwork;
@@ -27,11 +26,12 @@ pub struct VtepTarget {
     name: IfName,
 }
 
-/// The IPv4 addresses of the overlay device.
+/// The addresses of the overlay device, of one family; link-local ones are the kernel's own.
 #[derive(Debug)]
 pub struct AddressTarget {
     netlink: Netlink,
     device: IfName,
+    v4: bool,
 }
 
 /// Kernel parameters by name; only those asked for are looked at, and none is ever removed.
@@ -120,10 +120,14 @@ impl Target for VtepTarget {
 // === impl AddressTarget ===
 
 impl AddressTarget {
-    /// Works on `device` in `netlink`'s namespace.
+    /// Works on the IPv4 (or else IPv6) addresses of `device` in `netlink`'s namespace.
     #[must_use]
-    pub const fn new(netlink: Netlink, device: IfName) -> Self {
-        Self { netlink, device }
+    pub const fn new(netlink: Netlink, device: IfName, v4: bool) -> Self {
+        Self {
+            netlink,
+            device,
+            v4,
+        }
     }
 }
 
@@ -134,8 +138,14 @@ impl Target for AddressTarget {
 
     fn observe(&mut self) -> Result<BTreeMap<IpNetwork, ()>> {
         let found = self.netlink.addresses(&self.device)?;
-        let v4 = found.into_iter().filter(|address| address.ip.is_ipv4());
-        Ok(v4.map(|address| (address.ip, ())).collect())
+        let own = found
+            .into_iter()
+            .map(|address| address.ip)
+            .filter(|ip| match ip {
+                IpNetwork::V4(_) => self.v4,
+                IpNetwork::V6(v6) => !self.v4 && !v6.ip().is_unicast_link_local(),
+            });
+        Ok(own.map(|ip| (ip, ())).collect())
     }
 
     fn put(&mut self, ip: &IpNetwork, (): &()) -> Result<()> {
@@ -161,10 +171,15 @@ impl SysctlTarget {
     /// Replies may come in through the overlay for what left by another way (host ports, node
     /// addresses), so its reverse path filter is loose (RFC 3704).
     #[must_use]
-    pub fn for_overlay(device: &IfName) -> BTreeMap<String, String> {
+    pub fn for_overlay(device: &IfName, v4: bool) -> BTreeMap<String, String> {
         let own = |family: &str, name: &str| format!("net/{family}/conf/{device}/{name}");
+        let forwarding = if v4 {
+            "net/ipv4/ip_forward"
+        } else {
+            "net/ipv6/conf/all/forwarding"
+        };
         BTreeMap::from([
-            ("net/ipv4/ip_forward".to_owned(), "1".to_owned()),
+            (forwarding.to_owned(), "1".to_owned()),
             (own("ipv4", "rp_filter"), "2".to_owned()),
             (own("ipv6", "accept_ra"), "0".to_owned()),
         ])
@@ -205,6 +220,6 @@ impl Target for SysctlTarget {
 
 /// The address that identifies the overlay device: the subnet's first, alone.
 #[must_use]
-pub(super) fn vtep_address(subnet: ipnetwork::Ipv4Network) -> IpNetwork {
-    IpNetwork::from(IpAddr::V4(subnet.network()))
+pub(super) fn vtep_address(subnet: IpNetwork) -> IpNetwork {
+    IpNetwork::from(subnet.network())
 }

@@ -17,7 +17,7 @@ use thiserror::Error;
 pub use endpoint_slice::endpoint_slice;
 pub use namespace::namespace;
 pub use network_policy::network_policy;
-pub use node::{AnnotationKeys, BackendData, PrefixError, node};
+pub use node::{AnnotationKeys, PrefixError, node};
 pub use pod::pod;
 pub use service::service;
 

@@ -1,20 +1,18 @@
 //! Nodes, with flannel's annotations.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
 
-use desired::cluster::{Node, VxlanPeer};
+use desired::cluster::{Announced, Node};
+use desired::lease::Attributes;
+use desired::lease::attributes::Json;
 use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1 as core;
-use netstate::{MacAddr, Vni};
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::fields::Fields;
 use super::{TranslateError, Translated};
-
-/// The only backend we speak to.
-const VXLAN: &str = "vxlan";
 
 /// The names of flannel's node annotations under one prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,17 +68,6 @@ impl AnnotationKeys {
     }
 }
 
-/// The value of `backend-data` for VXLAN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BackendData {
-    /// The network identifier.
-    #[serde(rename = "VNI")]
-    pub vni: Vni,
-    /// The overlay device's address.
-    #[serde(rename = "VtepMAC")]
-    pub vtep_mac: MacAddr,
-}
-
 /// Translates a Node. A wrong annotation costs this node its place in the overlay, nothing else.
 ///
 /// # Errors
@@ -102,21 +89,12 @@ pub fn node(
         .map(|address| address.address.as_str());
     node.addresses = fields.addresses("status.addresses", addresses);
     if let Some(annotations) = &object.metadata.annotations {
-        let mut announced = Announced {
+        let mut reader = Reader {
             fields: &mut fields,
             annotations,
+            keys,
         };
-        if announced.takes_part(keys) {
-            node.vxlan = announced.peer(&keys.backend_data, &keys.public_ip, |ip| match ip {
-                IpAddr::V4(v4) => Some(v4),
-                IpAddr::V6(_) => None,
-            });
-            node.vxlan_v6 =
-                announced.peer(&keys.backend_v6_data, &keys.public_ipv6, |ip| match ip {
-                    IpAddr::V4(_) => None,
-                    IpAddr::V6(v6) => Some(v6),
-                });
-        }
+        node.announced = reader.announced();
     }
     Ok(fields.done(node))
 }
@@ -151,57 +129,70 @@ fn pod_cidrs(fields: &mut Fields, spec: Option<&core::NodeSpec>) -> Vec<IpNetwor
     cidrs
 }
 
-struct Announced<'a> {
+/// Reads the annotations of one node.
+struct Reader<'a> {
     fields: &'a mut Fields,
     annotations: &'a BTreeMap<String, String>,
+    keys: &'a AnnotationKeys,
 }
 
-impl Announced<'_> {
+impl Reader<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.annotations.get(key).map(String::as_str)
+        self.annotations
+            .get(key)
+            .map(String::as_str)
+            .filter(|text| !text.is_empty())
     }
 
-    fn takes_part(&mut self, keys: &AnnotationKeys) -> bool {
+    /// How the node is reached; `None` if it does not take part, or not in a way that can be used.
+    fn announced(&mut self) -> Option<Announced> {
+        let keys = self.keys;
         if self.get(&keys.kube_subnet_manager) != Some("true") {
-            return false;
+            return None;
         }
-        match self.get(&keys.backend_type) {
-            Some(VXLAN) => true,
-            Some(other) => {
-                let other = other.to_owned();
-                let field = annotation(&keys.backend_type);
-                self.fields
-                    .problem(&field, other, "use backend vxlan on every node");
-                false
-            }
-            None => false,
+        let backend_type = self.annotations.get(&keys.backend_type)?.clone();
+        let public_ip = self.address(&keys.public_ip)?;
+        let public_ipv6 = self.address(&keys.public_ipv6)?;
+        if public_ip.is_none() && public_ipv6.is_none() {
+            return None;
         }
+        let attributes = Attributes {
+            public_ip: public_ip.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            public_ipv6,
+            backend_type,
+            backend_data: self.data(&keys.backend_data)?,
+            backend_v6_data: self.data(&keys.backend_v6_data)?,
+        };
+        let read = Announced::of(&attributes);
+        let key = match &read {
+            Err(error) if error.field == "BackendV6Data" => &keys.backend_v6_data,
+            _ => &keys.backend_data,
+        };
+        let (value, read) = match read {
+            Ok(announced) => (String::new(), Ok(announced)),
+            Err(error) => (error.value, Err(error.remedy)),
+        };
+        self.fields.keep(&annotation(key), &value, read)
     }
 
-    /// The endpoint of one family: both annotations or none.
-    fn peer<Address>(
-        &mut self,
-        data_key: &str,
-        ip_key: &str,
-        of_family: impl FnOnce(IpAddr) -> Option<Address>,
-    ) -> Option<VxlanPeer<Address>> {
-        let data = self.get(data_key)?.to_owned();
-        let ip = self.get(ip_key)?.to_owned();
-        let remedy = "use {\"VNI\":1,\"VtepMAC\":\"02:…\"} with a unicast address";
-        let parsed = serde_json::from_str::<BackendData>(&data)
-            .ok()
-            .filter(|data| data.vtep_mac.is_unicast())
-            .ok_or(remedy);
-        let BackendData { vni, vtep_mac } =
-            self.fields.keep(&annotation(data_key), &data, parsed)?;
-        let address = ip.parse().ok().and_then(of_family);
-        let address = address.ok_or("use one address of the annotation's family");
-        let public_ip = self.fields.keep(&annotation(ip_key), &ip, address)?;
-        Some(VxlanPeer {
-            vni,
-            vtep_mac,
-            public_ip,
-        })
+    /// An address, if there is one; `None` if it is none.
+    fn address<T: FromStr>(&mut self, key: &str) -> Option<Option<T>> {
+        let Some(text) = self.get(key).map(str::to_owned) else {
+            return Some(None);
+        };
+        let read = text
+            .parse()
+            .map_err(|_| "use one address of the annotation's family");
+        self.fields.keep(&annotation(key), &text, read).map(Some)
+    }
+
+    /// A backend's data, if there is any; `None` if it is no JSON.
+    fn data(&mut self, key: &str) -> Option<Option<Json>> {
+        let Some(text) = self.get(key).map(str::to_owned) else {
+            return Some(None);
+        };
+        let read = serde_json::from_str::<Option<Json>>(&text).map_err(|_| "use JSON");
+        self.fields.keep(&annotation(key), &text, read)
     }
 }
 
@@ -215,6 +206,8 @@ fn annotation(key: &str) -> String {
     reason = "json! borrows; calls read better without &"
 )]
 mod tests {
+    use desired::cluster::Backend;
+    use desired::lease::attributes::VxlanData;
     use pretty_assertions::assert_eq;
     use serde_json::{Value, json};
 
@@ -243,7 +236,7 @@ mod tests {
         })
     }
 
-    fn expected(vxlan: Option<VxlanPeer<std::net::Ipv4Addr>>) -> Node {
+    fn expected(announced: Option<Announced>) -> Node {
         Node {
             name: "n2".parse().unwrap(),
             pod_cidrs: vec![
@@ -251,18 +244,24 @@ mod tests {
                 "fd00:2::/64".parse().unwrap(),
             ],
             addresses: vec!["172.30.0.2".parse().unwrap()],
-            vxlan,
-            vxlan_v6: None,
+            announced,
         }
     }
 
     #[test]
     fn flannels_annotations_are_understood() {
         let data = "{\"VNI\":1,\"VtepMAC\":\"3a:2a:00:00:00:02\"}";
-        let peer = VxlanPeer {
+        let data_v4 = VxlanData {
             vni: 1.try_into().unwrap(),
             vtep_mac: "3a:2a:00:00:00:02".parse().unwrap(),
-            public_ip: "172.30.0.2".parse().unwrap(),
+        };
+        let peer = Announced {
+            public_ip: "172.30.0.2".parse().ok(),
+            public_ipv6: None,
+            backend: Backend::Vxlan {
+                v4: Some(data_v4),
+                v6: None,
+            },
         };
         assert_eq!(
             translated(annotations(data, "172.30.0.2")),
@@ -288,7 +287,7 @@ mod tests {
     fn a_wrong_annotation_costs_the_node_its_place_only() {
         let good = "{\"VNI\":1,\"VtepMAC\":\"3a:2a:00:00:00:02\"}";
         for (data, ip, field) in [
-            ("null", "172.30.0.2", "backend-data"),
+            ("VNI 1", "172.30.0.2", "backend-data"),
             ("{\"VNI\":1}", "172.30.0.2", "backend-data"),
             (
                 "{\"VNI\":16777216,\"VtepMAC\":\"3a:2a:00:00:00:02\"}",
@@ -301,7 +300,7 @@ mod tests {
                 "backend-data",
             ),
             (good, "fd00::1", "public-ip"),
-            (good, "", "public-ip"),
+            (good, "node-2", "public-ip"),
         ] {
             let translated = translated(annotations(data, ip));
             assert_eq!(translated.value, expected(None), "{data} {ip}");
@@ -315,14 +314,18 @@ mod tests {
     }
 
     #[test]
-    fn another_backend_is_named() {
-        let mut other = annotations("null", "172.30.0.2");
-        other["flannel.alpha.coreos.com/backend-type"] = json!("host-gw");
-        assert_eq!(
-            translated(other).problems[0].to_string(),
-            "Node n2: metadata.annotations[flannel.alpha.coreos.com/backend-type] \"host-gw\": \
-             use backend vxlan on every node"
-        );
+    fn every_backend_is_kept_as_it_is_called() {
+        for (name, backend) in [
+            ("host-gw", Backend::HostGw),
+            ("vxlan", Backend::Vxlan { v4: None, v6: None }),
+            ("udp", Backend::Other("udp".to_owned())),
+        ] {
+            let mut other = annotations("null", "172.30.0.2");
+            other["flannel.alpha.coreos.com/backend-type"] = json!(name);
+            let translated = translated(other);
+            assert_eq!(translated.problems, []);
+            assert_eq!(translated.value.announced.unwrap().backend, backend);
+        }
     }
 
     #[test]

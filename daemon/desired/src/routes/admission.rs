@@ -63,6 +63,21 @@ pub enum RouteProblem {
     },
 }
 
+// === impl RouteProblem ===
+
+impl RouteProblem {
+    /// The lease that is left out.
+    #[must_use]
+    pub const fn lease(&self) -> &LeaseId {
+        match self {
+            Self::OtherBackend { lease, .. }
+            | Self::OtherVni { lease, .. }
+            | Self::NotAdjacent { lease, .. }
+            | Self::Duplicate { lease, .. } => lease,
+        }
+    }
+}
+
 /// What each value must be unique for: the first lease to have it keeps it.
 pub(super) struct Admission {
     public_ip: BTreeMap<IpAddr, LeaseId>,
