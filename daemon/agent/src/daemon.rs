@@ -1,6 +1,6 @@
 //! Puts the parts together and runs them until somebody asks to stop.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Admin, EventHub};
 use crate::api_server;
 use crate::board::Board;
-use crate::config::{Config, Datapath};
+use crate::config::{Config, Datapath, LeaseSource, NetConf};
 use crate::datapath::{Ebpf, HostView, KernelView};
 use crate::endpoint::{self, Endpoints, InForce, Registry};
 use crate::health::{Health, health_router, metrics_router};
 use crate::host;
+use crate::lease::etcd::{self, EtcdLeases, StoreReport};
 use crate::lease::kube::KubeLeases;
 use crate::lease::{self, Lease};
 use crate::metrics::Metrics;
@@ -30,11 +31,14 @@ use crate::reconcile::overlay::{self, OverlayLoop, OverlaySettings};
 use crate::reconcile::{Panicked, Reconciler, policy, run, services};
 use crate::server::{bind_socket, bind_tcp, serve_socket, serve_tcp};
 use crate::store::Store;
-use crate::subnet_file::SubnetFiles;
+use crate::subnet_file::{self, SubnetFiles};
 use crate::watch::Watches;
 
 /// How long loops may take to end their passes once asked to stop.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Time between two questions for the network configuration, as flannel's.
+const CONFIG_RETRY: Duration = Duration::from_secs(1);
 
 /// The sockets, bound before anything is changed: a second daemon stops here.
 struct Listeners {
@@ -46,9 +50,11 @@ struct Listeners {
 /// What the parts share.
 struct Shared {
     config: Arc<Config>,
+    net: NetConf,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
     board: Arc<Board>,
+    leases: watch::Sender<StoreReport>,
     stop: CancellationToken,
 }
 
@@ -68,7 +74,13 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     stop_on_signals(&stop)?;
     let listeners = Listeners::bind(&config).await?;
     let client = api_server::client(config.kubeconfig.as_deref()).await?;
-    let shared = Shared::new(config, stop)?;
+    let Some(net) = network(&config, &stop).await? else {
+        return Ok(());
+    };
+    for key in &net.ignored {
+        tracing::warn!(key, "net-conf.json: the key means nothing here");
+    }
+    let shared = Shared::new(config, net, stop)?;
     let registry = Registry::open(&shared.config.state_dir)
         .with_context(|| format!("state-dir {}", shared.config.state_dir.display()))?;
     let ebpf = shared.load_datapath()?;
@@ -111,22 +123,36 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         stop: shared.stop.clone(),
     };
     watches.start(&mut tasks.others);
-    let config = &shared.config;
-    let leases = KubeLeases::new(
-        client,
-        &config.node_name,
-        annotations,
-        config.set_network_unavailable,
-    );
-    let snapshots = shared.store.subscribe();
-    tasks.others.spawn(lease::keep(
-        leases,
-        lease.clone(),
-        snapshots,
-        shared.stop.clone(),
-    ));
+    shared.start_leases(&mut tasks, client, lease.clone())?;
     shared.start_servers(&mut tasks, listeners, lease, kernel, events, endpoints);
     shared.until_stopped(tasks).await
+}
+
+/// The network configuration. etcd is asked until it has one; `None` when asked to stop before.
+async fn network(config: &Config, stop: &CancellationToken) -> anyhow::Result<Option<NetConf>> {
+    let settings = match &config.leases {
+        LeaseSource::Kube(net) => return Ok(Some(net.clone())),
+        LeaseSource::Etcd(settings) => settings,
+    };
+    let mut said = String::new();
+    loop {
+        let asked = tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            asked = etcd::network_config(settings) => asked,
+        };
+        let error = match asked {
+            Ok(net) => return Ok(Some(net)),
+            Err(error) => format!("{error:#}"),
+        };
+        if error != said {
+            tracing::warn!(error, "no network configuration yet; trying again");
+            said = error;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            () = tokio::time::sleep(CONFIG_RETRY) => {}
+        }
+    }
 }
 
 fn stop_on_signals(stop: &CancellationToken) -> anyhow::Result<()> {
@@ -174,13 +200,13 @@ impl Listeners {
 // === impl Shared ===
 
 impl Shared {
-    fn new(config: Config, stop: CancellationToken) -> anyhow::Result<Self> {
+    fn new(config: Config, net: NetConf, stop: CancellationToken) -> anyhow::Result<Self> {
         let mut netlink = Netlink::open().context("netlink (CONFIG_NET)")?;
         let this_node = ThisNode {
             name: config.node_name.parse()?,
             addresses: host::addresses(&mut netlink).unwrap_or_else(|_| BTreeSet::new()),
         };
-        let cluster = Cluster::new(this_node, config.net.networks().collect());
+        let cluster = Cluster::new(this_node, net.networks().collect());
         let metrics = Arc::new(Metrics::default());
         metrics.identify(&config.node_name);
         let mut expected = vec![overlay::NAME, masquerade::NAME];
@@ -193,8 +219,10 @@ impl Shared {
         Ok(Self {
             board: Arc::new(Board::new(expected, metrics.clone())),
             config: Arc::new(config),
+            net,
             store: Arc::new(Store::new(cluster)),
             metrics,
+            leases: watch::Sender::default(),
             stop,
         })
     }
@@ -203,7 +231,7 @@ impl Shared {
         match self.config.datapath {
             Datapath::None => Ok(None),
             Datapath::Ebpf => {
-                let ebpf = tokio::task::block_in_place(|| Ebpf::load(&self.config));
+                let ebpf = tokio::task::block_in_place(|| Ebpf::load(&self.config, &self.net));
                 ebpf.context("eBPF data path").map(Some)
             }
         }
@@ -226,7 +254,7 @@ impl Shared {
     ) -> anyhow::Result<()> {
         let config = &self.config;
         let settings = OverlaySettings {
-            net: config.net.clone(),
+            net: self.net.clone(),
             uplink: config.uplink.clone(),
             ip_masq: config.ip_masq,
             subnet_files: SubnetFiles::new(config.subnet_files.clone()),
@@ -235,6 +263,44 @@ impl Shared {
         let masquerade = MasqueradeLoop::open(config.ip_masq)
             .context("nftables (CONFIG_NF_TABLES): load the module nf_tables")?;
         self.start_loop(tasks, masquerade);
+        Ok(())
+    }
+
+    /// Keeps this node's lease true, and in etcd follows those of others.
+    fn start_leases(
+        &self,
+        tasks: &mut Tasks,
+        client: kube::Client,
+        lease: watch::Receiver<Option<Lease>>,
+    ) -> anyhow::Result<()> {
+        let config = &self.config;
+        match &config.leases {
+            LeaseSource::Kube(_) => {
+                let leases = KubeLeases::new(
+                    client,
+                    &config.node_name,
+                    config.annotations.clone(),
+                    config.set_network_unavailable,
+                );
+                let snapshots = self.store.subscribe();
+                let keep = lease::keep(leases, lease, snapshots, self.stop.clone());
+                tasks.others.spawn(keep);
+            }
+            LeaseSource::Etcd(settings) => {
+                let leases = EtcdLeases {
+                    settings: settings.clone(),
+                    pools: self.net.pools()?,
+                    previous: subnet_file::lease_in(&config.subnet_files),
+                    node: config.node_name.clone(),
+                    lease,
+                    store: self.store.clone(),
+                    report: self.leases.clone(),
+                };
+                // Until there is one, no Node object says which subnet this node has.
+                self.store.set_leases(BTreeMap::new(), None);
+                tasks.others.spawn(leases.keep(self.stop.clone()));
+            }
+        }
         Ok(())
     }
 
@@ -276,6 +342,7 @@ impl Shared {
             store: self.store.clone(),
             board: self.board.clone(),
             lease: lease.clone(),
+            leases: self.leases.subscribe(),
             metrics: self.metrics.clone(),
             resync: self.config.resync,
             refresh: Box::new(move || shown.refresh(&metrics)),

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::board::Board;
 use crate::lease::Lease;
+use crate::lease::etcd::StoreReport;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
@@ -28,6 +29,8 @@ pub struct Health {
     pub board: Arc<Board>,
     /// Set once the overlay is up and the subnet file is written.
     pub lease: watch::Receiver<Option<Lease>>,
+    /// What a lease store of its own says.
+    pub leases: watch::Receiver<StoreReport>,
     /// Counts the answers.
     pub metrics: Arc<Metrics>,
     /// Time between two observations.
@@ -72,6 +75,8 @@ impl Health {
         if !self.lease.borrow().as_ref().is_some_and(Lease::is_up) {
             waiting_for.push("a pod subnet and the overlay device".to_owned());
         }
+        let obstacle = self.leases.borrow().obstacle.clone();
+        waiting_for.extend(obstacle.map(|obstacle| format!("a lease: {obstacle}")));
         let loops = self.board.unready();
         waiting_for.extend(
             loops

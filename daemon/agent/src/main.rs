@@ -58,9 +58,6 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     let config = Config::load(arguments.config.as_deref(), arguments.settings)?;
     logging::init(&config)?;
-    for key in &config.net.ignored {
-        tracing::warn!(key, "net-conf.json: the key means nothing here");
-    }
     preflight::check(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

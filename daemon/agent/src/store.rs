@@ -9,8 +9,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use desired::cluster::{
-    Cluster, EndpointId, EndpointSlice, LocalEndpoint, Namespace, NetworkPolicy, Node, Pod, Service,
+    Announced, Cluster, EndpointId, EndpointSlice, Leases, LocalEndpoint, Namespace, NetworkPolicy,
+    Node, Pod, Service,
 };
+use desired::lease::LeaseKey;
 use desired::names::{NamespaceName, NodeName, PodName, PolicyName, ServiceName, SliceName};
 use tokio::sync::watch;
 
@@ -185,6 +187,18 @@ impl Store {
             snapshot.local_endpoints.contains_key(id)
                 && Arc::make_mut(snapshot).local_endpoints.remove(id).is_some()
         })
+    }
+
+    /// The leases of a store of their own, and which is this node's.
+    pub fn set_leases(&self, held: BTreeMap<LeaseKey, Arc<Announced>>, own: Option<LeaseKey>) {
+        let leases = Leases::InStore { held, own };
+        self.snapshot.send_if_modified(|snapshot| {
+            if snapshot.leases == leases {
+                return false;
+            }
+            Arc::make_mut(snapshot).leases = leases;
+            true
+        });
     }
 
     /// The node's own addresses, as observed in the kernel.

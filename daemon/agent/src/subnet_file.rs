@@ -6,7 +6,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use ipnetwork::IpNetwork;
+use desired::lease::LeaseKey;
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use netstate::{Mtu, Target};
 
 /// Content of the file.
@@ -50,6 +51,31 @@ impl SubnetEnv {
             self.mtu, self.ip_masq
         )
     }
+}
+
+/// The lease that the first readable of `paths` speaks of: what this node had before.
+#[must_use]
+pub fn lease_in(paths: &[PathBuf]) -> Option<LeaseKey> {
+    let texts = paths
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok());
+    texts.filter_map(|text| lease_of(&text)).next()
+}
+
+fn lease_of(text: &str) -> Option<LeaseKey> {
+    let value = |key: &str| {
+        let mut lines = text.lines();
+        lines.find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+    };
+    let v4: Ipv4Network = value("FLANNEL_SUBNET")?.parse().ok()?;
+    let v6 = match value("FLANNEL_IPV6_SUBNET") {
+        Some(text) => Some(text.parse::<Ipv6Network>().ok()?),
+        None => None,
+    };
+    Some(LeaseKey {
+        v4: Ipv4Network::new(v4.network(), v4.prefix()).ok()?,
+        v6: v6.and_then(|v6| Ipv6Network::new(v6.network(), v6.prefix()).ok()),
+    })
 }
 
 fn first_host(subnet: IpNetwork) -> String {
@@ -166,6 +192,23 @@ mod tests {
              FLANNEL_IPV6_NETWORK=fd00::/48\nFLANNEL_IPV6_SUBNET=fd00:0:0:3::1/64\n\
              FLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n"
         );
+    }
+
+    #[test]
+    fn what_a_node_had_is_read_back() {
+        let lease = lease_of(&env().text()).unwrap();
+        assert_eq!(lease.to_string(), "10.244.3.0-24");
+        let dual = "FLANNEL_SUBNET=10.244.3.1/24\nFLANNEL_IPV6_SUBNET=fd00:0:0:3::1/64\n";
+        let lease = lease_of(dual).unwrap();
+        assert_eq!(lease.to_string(), "10.244.3.0-24&fd00:0:0:3::-64");
+        for junk in [
+            "",
+            "FLANNEL_SUBNET=",
+            "FLANNEL_SUBNET=10.244.3.1",
+            "FLANNEL_SUBNET=x/24",
+        ] {
+            assert_eq!(lease_of(junk), None, "{junk}");
+        }
     }
 
     #[test]

@@ -18,11 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::board::Board;
-use crate::config::{Config, Datapath, NetConf, Settings};
+use crate::config::{Config, Datapath, LeaseSource, NetConf, Settings};
 use crate::datapath::{CounterView, Difference, FlowView, KernelView, MapView};
 use crate::health::Health;
 use crate::http_client::request;
 use crate::lease::Lease;
+use crate::lease::etcd::StoreReport;
 use crate::metrics::Metrics;
 use crate::server::{bind_socket, serve_socket};
 use crate::store::Store;
@@ -98,13 +99,14 @@ impl Api {
             store: Arc::new(Store::new(cluster)),
             board: Arc::new(Board::new(vec!["overlay"], metrics.clone())),
             lease: lease.clone(),
+            leases: watch::channel(StoreReport::default()).1,
             metrics: metrics.clone(),
             resync: Duration::from_secs(10),
             refresh: Box::new(|| {}),
         });
         let events = Arc::new(EventHub::new(metrics));
         let admin = Arc::new(Admin {
-            config: Arc::new(Config::check(settings, net).unwrap()),
+            config: Arc::new(Config::check(settings, LeaseSource::Kube(net)).unwrap()),
             health,
             lease,
             kernel: Arc::new(Told),

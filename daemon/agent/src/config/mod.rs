@@ -1,6 +1,7 @@
 //! From flags, environment and files to one checked [`Config`].
 
 mod error;
+mod etcd;
 mod net_conf;
 mod settings;
 
@@ -16,6 +17,7 @@ use regex::Regex;
 pub use self::error::ConfigError;
 pub use self::net_conf::{BackendConf, NetConf, VXLAN_PORT, VxlanConf, WireguardConf};
 pub use self::settings::{Bind, Datapath, LogFormat, Settings};
+use crate::lease::etcd::EtcdSettings;
 use crate::translate::AnnotationKeys;
 
 /// Where the configuration file is looked for if none is named.
@@ -28,8 +30,8 @@ pub struct Config {
     pub node_name: String,
     /// How to reach the API server; in-cluster if absent.
     pub kubeconfig: Option<PathBuf>,
-    /// The pod network.
-    pub net: NetConf,
+    /// Where leases are kept.
+    pub leases: LeaseSource,
     /// Which interface carries traffic between nodes.
     pub uplink: UplinkChoice,
     /// Names of the Node annotations.
@@ -66,6 +68,15 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
+/// Where leases are kept, and with them the network configuration.
+#[derive(Clone, Debug)]
+pub enum LeaseSource {
+    /// On Node objects; the network configuration is a file.
+    Kube(NetConf),
+    /// In etcd, like the network configuration.
+    Etcd(EtcdSettings),
+}
+
 /// How the interface for traffic between nodes is chosen: the first rule that matches.
 #[derive(Clone, Debug, Default)]
 pub struct UplinkChoice {
@@ -90,26 +101,23 @@ impl Config {
     /// The first field that is wrong, with value and remedy.
     pub fn load(path: Option<&Path>, flags: Settings) -> Result<Self, ConfigError> {
         let settings = flags.over(read_file(path)?);
-        let net_conf = settings
-            .net_config_path
-            .clone()
-            .unwrap_or_else(|| PathBuf::from("/etc/kube-flannel/net-conf.json"));
-        let net = NetConf::read(&net_conf)?;
-        Self::check(settings, net)
+        let leases = if settings.kube_subnet_mgr == Some(false) {
+            LeaseSource::Etcd(etcd::settings(&settings)?)
+        } else {
+            let net_conf = settings
+                .net_config_path
+                .clone()
+                .unwrap_or_else(|| PathBuf::from("/etc/kube-flannel/net-conf.json"));
+            LeaseSource::Kube(NetConf::read(&net_conf)?)
+        };
+        Self::check(settings, leases)
     }
 
     /// Checks `settings` and fills in the defaults.
     ///
     /// # Errors
     /// The first field that is wrong, with value and remedy.
-    pub fn check(settings: Settings, net: NetConf) -> Result<Self, ConfigError> {
-        if settings.kube_subnet_mgr == Some(false) {
-            return Err(wrong(
-                "kube-subnet-mgr",
-                "false",
-                "this version takes subnets from the Kubernetes API only; leave it out or write true",
-            ));
-        }
+    pub fn check(settings: Settings, leases: LeaseSource) -> Result<Self, ConfigError> {
         let state_dir = absolute("state-dir", settings.state_dir, "/run/towline")?;
         let subnet_files = match settings.subnet_file {
             Some(file) => vec![absolute("subnet-file", Some(file), "")?],
@@ -125,7 +133,7 @@ impl Config {
         Ok(Self {
             node_name: node_name(settings.node_name)?,
             kubeconfig: settings.kubeconfig,
-            net,
+            leases,
             uplink: UplinkChoice {
                 interfaces: settings.iface,
                 expressions: expressions(&settings.iface_regex)?,

@@ -27,11 +27,48 @@ pub struct Settings {
     )]
     pub kubeconfig: Option<PathBuf>,
 
-    /// Take this node's subnet from its Node object; the only lease store of this version
-    /// [default: true]
+    /// Take this node's subnet from its Node object; `false` leases one from etcd [default: true]
     #[arg(long, env = "TOWLINED_KUBE_SUBNET_MGR", value_name = "BOOL", num_args = 0..=1,
           require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
     pub kube_subnet_mgr: Option<bool>,
+
+    /// URLs of etcd's members, for leases [default: http://127.0.0.1:2379]
+    #[arg(
+        long,
+        env = "TOWLINED_ETCD_ENDPOINTS",
+        value_name = "URL",
+        value_delimiter = ','
+    )]
+    pub etcd_endpoints: Vec<String>,
+
+    /// What keys in etcd begin with [default: /coreos.com/network]
+    #[arg(long, env = "TOWLINED_ETCD_PREFIX", value_name = "PREFIX")]
+    pub etcd_prefix: Option<String>,
+
+    /// Certificate of the authority that signs etcd's
+    #[arg(long, env = "TOWLINED_ETCD_CAFILE", value_name = "FILE")]
+    pub etcd_cafile: Option<PathBuf>,
+
+    /// This node's certificate for etcd
+    #[arg(long, env = "TOWLINED_ETCD_CERTFILE", value_name = "FILE")]
+    pub etcd_certfile: Option<PathBuf>,
+
+    /// The key of that certificate
+    #[arg(long, env = "TOWLINED_ETCD_KEYFILE", value_name = "FILE")]
+    pub etcd_keyfile: Option<PathBuf>,
+
+    /// User name for etcd
+    #[arg(long, env = "TOWLINED_ETCD_USERNAME", value_name = "NAME")]
+    pub etcd_username: Option<String>,
+
+    /// Password for etcd; better by variable or file than as a flag that others can see
+    #[arg(
+        long,
+        env = "TOWLINED_ETCD_PASSWORD",
+        value_name = "TEXT",
+        hide_env_values = true
+    )]
+    pub etcd_password: Option<String>,
 
     /// Prefix of the Node annotations [default: flannel.alpha.coreos.com]
     #[arg(
@@ -216,6 +253,13 @@ impl Settings {
             node_name: self.node_name.or(under.node_name),
             kubeconfig: self.kubeconfig.or(under.kubeconfig),
             kube_subnet_mgr: self.kube_subnet_mgr.or(under.kube_subnet_mgr),
+            etcd_endpoints: list(self.etcd_endpoints, under.etcd_endpoints),
+            etcd_prefix: self.etcd_prefix.or(under.etcd_prefix),
+            etcd_cafile: self.etcd_cafile.or(under.etcd_cafile),
+            etcd_certfile: self.etcd_certfile.or(under.etcd_certfile),
+            etcd_keyfile: self.etcd_keyfile.or(under.etcd_keyfile),
+            etcd_username: self.etcd_username.or(under.etcd_username),
+            etcd_password: self.etcd_password.or(under.etcd_password),
             kube_annotation_prefix: self.kube_annotation_prefix.or(under.kube_annotation_prefix),
             set_node_network_unavailable: self
                 .set_node_network_unavailable

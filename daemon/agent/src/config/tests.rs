@@ -15,7 +15,8 @@ fn checked(settings: Settings) -> Result<Config, ConfigError> {
         node_name: Some(settings.node_name.unwrap_or_else(|| "n1".to_owned())),
         ..settings
     };
-    Config::check(settings, NetConf::parse("net-conf.json", NET_CONF).unwrap())
+    let net = NetConf::parse("net-conf.json", NET_CONF).unwrap();
+    Config::check(settings, LeaseSource::Kube(net))
 }
 
 fn vxlan(conf: &NetConf) -> VxlanConf {
@@ -199,10 +200,6 @@ fn wrong_settings_are_one_line_each() {
         message(with(|s| s.resync_seconds = Some(0))),
         "settings: resync-seconds: 0: write a whole number from 1 to 3600"
     );
-    assert_eq!(
-        message(with(|s| s.kube_subnet_mgr = Some(false))),
-        "settings: kube-subnet-mgr: false: this version takes subnets from the Kubernetes API only; leave it out or write true"
-    );
     assert!(
         message(with(|s| s.iface_regex = vec!["eth(".into()]))
             .starts_with("settings: iface-regex: eth(: ")
@@ -243,4 +240,46 @@ fn the_default_file_may_be_absent_but_a_named_one_may_not() {
     let error = read_file(Some(&missing)).unwrap_err();
     assert_eq!(error.field, "config");
     assert!(error.remedy.ends_with("; name a readable file"));
+}
+
+#[test]
+fn etcd_is_reached_as_flanneld_reaches_it_and_half_a_setting_is_named() {
+    let of = |change: &dyn Fn(&mut Settings)| {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        etcd::settings(&settings).map_err(|error| error.to_string())
+    };
+    let usual = of(&|_| {}).unwrap();
+    assert_eq!(usual.endpoints, ["http://127.0.0.1:2379"]);
+    assert_eq!(usual.leases_prefix(), "/coreos.com/network/subnets/");
+    let secure = of(&|s| {
+        s.etcd_endpoints = vec!["https://192.0.2.1:2379".to_owned()];
+        s.etcd_prefix = Some("/mine/".to_owned());
+        s.etcd_certfile = Some("/c".into());
+        s.etcd_keyfile = Some("/k".into());
+    });
+    let secure = secure.unwrap();
+    assert_eq!(secure.config_key(), "/mine/config");
+    assert_eq!(secure.identity, Some(("/c".into(), "/k".into())));
+    for (change, said) in [
+        (
+            &(|s: &mut Settings| s.etcd_endpoints = vec!["192.0.2.1:2379".to_owned()])
+                as &dyn Fn(&mut Settings),
+            "settings: etcd-endpoints: 192.0.2.1:2379: write http:// or https://, address and port, e.g. http://127.0.0.1:2379",
+        ),
+        (
+            &|s: &mut Settings| s.etcd_prefix = Some("mine".to_owned()),
+            "settings: etcd-prefix: mine: write a key that begins with /, e.g. /coreos.com/network",
+        ),
+        (
+            &|s: &mut Settings| s.etcd_keyfile = Some("/k".into()),
+            "settings: etcd-certfile: (missing): etcd-keyfile /k needs it; give both or none",
+        ),
+        (
+            &|s: &mut Settings| s.etcd_username = Some("a".to_owned()),
+            "settings: etcd-password: (missing): etcd-username a needs it; give both or none",
+        ),
+    ] {
+        assert_eq!(of(change).unwrap_err(), said);
+    }
 }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::attach::AttachTarget;
 use super::sockets::{ConfigTarget, SocketTarget};
 use crate::admin::{EventHub, Namer};
-use crate::config::Config;
+use crate::config::{Config, NetConf};
 use crate::reconcile::Map;
 use crate::reconcile::policy::{PeerMaps, PolicyMaps};
 use crate::reconcile::services::{FamilyMaps, ServiceMaps};
@@ -52,7 +52,7 @@ impl Ebpf {
     ///
     /// # Errors
     /// What this machine lacks, or what the kernel says.
-    pub fn load(config: &Config) -> anyhow::Result<Self> {
+    pub fn load(config: &Config, net: &NetConf) -> anyhow::Result<Self> {
         let capacities = BTreeMap::new();
         let options = Options {
             bpf_root: config.bpf_root.clone(),
@@ -66,7 +66,7 @@ impl Ebpf {
         Ok(Self {
             maps: datapath.maps().clone(),
             datapath: Arc::new(Mutex::new(datapath)),
-            config: map_config(config)?,
+            config: map_config(config, net)?,
             cgroup,
             bpf_root: config.bpf_root.clone(),
             policy_tables: watch::Sender::new(Arc::default()),
@@ -156,8 +156,8 @@ impl Ebpf {
     }
 }
 
-fn map_config(config: &Config) -> anyhow::Result<MapConfig> {
-    let network = config.net.v4.context(
+fn map_config(config: &Config, net: &NetConf) -> anyhow::Result<MapConfig> {
+    let network = net.v4.context(
         "net-conf.json: EnableIPv4: the eBPF data path needs it; write true, or datapath none",
     )?;
     let services = if config.services { CONFIG_SERVICES } else { 0 };

@@ -5,6 +5,7 @@
 //! The Kubernetes store does the first by the Node watch and the second in [`kube`]; another
 //! store is another implementation of [`LeaseStore`] and another feeder of the snapshot.
 
+pub mod etcd;
 pub mod kube;
 
 use std::sync::Arc;

@@ -1,0 +1,119 @@
+//! Connecting to etcd.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+
+use crate::config::NetConf;
+
+/// Limits of a connection: to come about, for one request, and between signs of life.
+const CONNECT: Duration = Duration::from_secs(5);
+const REQUEST: Duration = Duration::from_secs(10);
+const ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+
+/// How etcd is reached.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct EtcdSettings {
+    /// URLs of its members.
+    pub endpoints: Vec<String>,
+    /// What all keys begin with, without a slash at the end.
+    pub prefix: String,
+    /// Who signs etcd's certificate; the file is read anew for every connection.
+    pub ca: Option<PathBuf>,
+    /// This node's certificate and key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// User and password.
+    pub user: Option<(String, String)>,
+}
+
+// === impl EtcdSettings ===
+
+impl EtcdSettings {
+    /// The key of the network configuration.
+    #[must_use]
+    pub fn config_key(&self) -> String {
+        format!("{}/config", self.prefix)
+    }
+
+    /// What the keys of leases begin with.
+    #[must_use]
+    pub fn leases_prefix(&self) -> String {
+        format!("{}/subnets/", self.prefix)
+    }
+
+    /// Connects; certificates are read now, so that rotated ones are used.
+    pub(super) async fn connect(&self) -> anyhow::Result<Client> {
+        let mut options = ConnectOptions::new()
+            .with_connect_timeout(CONNECT)
+            .with_timeout(REQUEST)
+            .with_keep_alive(ALIVE.0, ALIVE.1)
+            .with_require_leader(true)
+            .with_auto_token_refresh(true);
+        if let Some((user, password)) = &self.user {
+            options = options.with_user(user, password);
+        }
+        if self.endpoints.iter().any(|url| url.starts_with("https://")) {
+            options = options.with_tls(self.tls()?);
+        }
+        let all = self.endpoints.join(", ");
+        Client::connect(&self.endpoints, Some(options))
+            .await
+            .map_err(|error| described(&error))
+            .with_context(|| format!("etcd at {all}"))
+    }
+
+    fn tls(&self) -> anyhow::Result<TlsOptions> {
+        let read = |setting: &str, path: &PathBuf| {
+            std::fs::read(path).with_context(|| format!("{setting}: {}", path.display()))
+        };
+        let mut tls = TlsOptions::new();
+        if let Some(ca) = &self.ca {
+            tls = tls.ca_certificate(Certificate::from_pem(read("etcd-cafile", ca)?));
+        }
+        if let Some((certificate, key)) = &self.identity {
+            let certificate = read("etcd-certfile", certificate)?;
+            let key = read("etcd-keyfile", key)?;
+            tls = tls.identity(Identity::from_pem(certificate, key));
+        }
+        Ok(tls)
+    }
+}
+
+/// The network configuration that etcd holds.
+///
+/// # Errors
+/// When etcd cannot be asked, has none, or has one that is wrong.
+pub async fn network_config(settings: &EtcdSettings) -> anyhow::Result<NetConf> {
+    let key = settings.config_key();
+    let mut client = settings.connect().await?;
+    let found = client.get(key.clone(), None).await;
+    let found = found
+        .map_err(|error| described(&error))
+        .with_context(|| format!("etcd: read {key}"))?;
+    let Some(pair) = found.kvs().first() else {
+        let example = r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#;
+        anyhow::bail!("etcd has no {key}: write the network configuration there, e.g. {example}");
+    };
+    let text = String::from_utf8_lossy(pair.value());
+    Ok(NetConf::parse(&format!("etcd {key}"), &text)?)
+}
+
+/// An error of the client with what is behind it: its own text leaves that out.
+pub(super) fn described(error: &etcd_client::Error) -> anyhow::Error {
+    let text = match error {
+        etcd_client::Error::GRpcStatus(status) => status.message().to_owned(),
+        other => other.to_string(),
+    };
+    let mut cause = std::error::Error::source(error);
+    let mut all = vec![text];
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if !all.iter().any(|known| known.contains(&text)) {
+            all.push(text);
+        }
+        cause = inner.source();
+    }
+    anyhow::anyhow!(all.join(": "))
+}
