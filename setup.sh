@@ -24,6 +24,10 @@ need nsenter util-linux
 need iptables-restore iptables
 [ -x /usr/lib/cni/bridge ] || apt_wanted+=(containernetworking-plugins)
 need llvm-objcopy llvm
+need protoc protobuf-compiler
+[ -e /usr/include/google/protobuf/descriptor.proto ] || apt_wanted+=(libprotobuf-dev)
+need etcd etcd-server
+need etcdctl etcd-client
 [ -f "$tools/bin/kubectl-$kubectl" ] || need pip3 python3-pip
 if [ ${#apt_wanted[@]} -gt 0 ]; then
     say "installing ${apt_wanted[*]}"

@@ -78,7 +78,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         return Ok(());
     };
     for key in &net.ignored {
-        tracing::warn!(key, "net-conf.json: the key means nothing here");
+        tracing::warn!(key, "a key of the network configuration means nothing here");
     }
     let shared = Shared::new(config, net, stop)?;
     let registry = Registry::open(&shared.config.state_dir)

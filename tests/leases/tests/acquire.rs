@@ -1,0 +1,213 @@
+//! Getting, keeping and losing a lease in a real etcd.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod node;
+
+use node::{Start, known, lease, own, stored, value};
+use pretty_assertions::assert_eq;
+use towline_leases::Etcd;
+
+#[tokio::test]
+async fn the_first_node_writes_flannels_key_and_value_for_a_day() {
+    let etcd = Etcd::start(1).await.unwrap();
+    let mut client = etcd.client(0).await.unwrap();
+    let node = Start::new(&etcd, 1).run();
+    let key = node.held().await;
+    assert_eq!(
+        stored(&mut client).await,
+        [(key.to_string(), value(1, 1), true)]
+    );
+    let leases = client.leases().await.unwrap();
+    assert_eq!(leases.leases().len(), 1);
+    let id = leases.leases()[0].id();
+    let ttl = client.lease_time_to_live(id, None).await.unwrap();
+    assert_eq!(ttl.granted_ttl(), 86_400);
+}
+
+#[tokio::test]
+async fn a_node_that_starts_again_has_the_same_lease_and_leaves_no_second_one() {
+    let etcd = Etcd::start(1).await.unwrap();
+    let mut client = etcd.client(0).await.unwrap();
+    let node = Start::new(&etcd, 1).run();
+    let key = node.held().await;
+    // Killed between the transaction and its subnet file: nothing remembers but etcd.
+    drop(node);
+    let node = Start::new(&etcd, 1).run();
+    assert_eq!(node.held().await, key);
+    node.stop().await;
+    assert_eq!(
+        stored(&mut client).await.len(),
+        1,
+        "a stop gives nothing back"
+    );
+    assert_eq!(client.leases().await.unwrap().leases().len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_node_had_is_its_again_unless_somebody_has_it() {
+    let etcd = Etcd::start(1).await.unwrap();
+    let first = Start::new(&etcd, 1).previous("10.5.77.0-24").run();
+    assert_eq!(first.held().await.to_string(), "10.5.77.0-24");
+    let second = Start::new(&etcd, 2).previous("10.5.77.0-24").run();
+    assert_ne!(second.held().await.to_string(), "10.5.77.0-24");
+}
+
+#[tokio::test]
+async fn a_moved_network_gives_a_new_lease_for_the_old_one() {
+    let etcd = Etcd::start(1).await.unwrap();
+    let mut client = etcd.client(0).await.unwrap();
+    let node = Start::new(&etcd, 1).run();
+    node.held().await;
+    drop(node);
+    let node = Start::new(&etcd, 1).network("10.6.0.0/16").run();
+    let key = node.held().await;
+    assert!(key.to_string().starts_with("10.6."), "{key}");
+    assert_eq!(
+        stored(&mut client).await,
+        [(key.to_string(), value(1, 1), true)]
+    );
+}
+
+#[tokio::test]
+async fn a_deleted_lease_is_taken_again() {
+    let etcd = Etcd::start(1).await.unwrap();
+    let mut client = etcd.client(0).await.unwrap();
+    let node = Start::new(&etcd, 1).run();
+    let key = node.held().await;
+    let name = format!("{}{key}", node::PREFIX);
+    let deleted = client.delete(name.clone(), None).await.unwrap();
+    let revision = deleted.header().unwrap().revision();
+    loop {
+        let found = client.get(name.clone(), None).await.unwrap();
+        if found
+            .kvs()
+            .first()
+            .is_some_and(|pair| pair.create_revision() > revision)
+        {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(node.held().await, key);
+}
+
+#[tokio::test]
+async fn a_foreign_value_is_named_and_never_overwritten() {
+    let etcd = Etcd::start(1).await.unwrap();
+    let mut client = etcd.client(0).await.unwrap();
+    let node = Start::new(&etcd, 1).run();
+    let key = node.held().await;
+    let name = format!("{}{key}", node::PREFIX);
+    client.put(name, value(9, 9), None).await.unwrap();
+    let report = node.reports(|report| report.obstacle.is_some()).await;
+    assert_eq!(
+        report.obstacle.unwrap(),
+        format!(
+            "lease {key} of this node (192.0.2.1) was overwritten by PublicIP 192.0.2.9: give each node an address \
+             of its own, and release one of them"
+        )
+    );
+    // A change of this node's own is no reason to write over it either.
+    node.lease.send(Some(lease(1, 0x21))).unwrap();
+    let other = Start::new(&etcd, 2).run();
+    other.held().await;
+    let held = stored(&mut client).await;
+    let foreign = held.iter().find(|(name, ..)| *name == key.to_string());
+    assert_eq!(foreign.unwrap().1, value(9, 9));
+}
+
+#[tokio::test]
+async fn two_nodes_with_one_address_are_told_apart_and_named() {
+    let etcd = Etcd::start(1).await.unwrap();
+    let first = Start::new(&etcd, 1).run();
+    let key = first.held().await;
+    let twin = Start::new(&etcd, 1).mac(0x42).run();
+    let report = twin.reports(|report| report.obstacle.is_some()).await;
+    let said = report.obstacle.unwrap();
+    let expected = format!(
+        "lease {key} has this node's PublicIP 192.0.2.1 but VtepMAC 02:00:00:00:00:01, which is not this node's \
+         02:00:00:00:00:42: "
+    );
+    assert!(said.starts_with(&expected), "{said}");
+    assert_eq!(first.held().await, key);
+}
+
+#[tokio::test]
+async fn a_changed_address_changes_the_lease_in_place() {
+    let etcd = Etcd::start(1).await.unwrap();
+    let mut client = etcd.client(0).await.unwrap();
+    let (node, peer) = (Start::new(&etcd, 1).run(), Start::new(&etcd, 2).run());
+    let key = node.held().await;
+    peer.held().await;
+    node.lease.send(Some(lease(7, 1))).unwrap();
+    let moved = |cluster: &desired::cluster::Cluster| {
+        cluster.leases().iter().any(|one| {
+            let ip = one.announced.and_then(|announced| announced.public_ip);
+            ip == "192.0.2.7".parse().ok() && one.subnets == [key.v4.into()]
+        })
+    };
+    peer.until(moved).await;
+    let names: Vec<String> = stored(&mut client)
+        .await
+        .into_iter()
+        .map(|(name, ..)| name)
+        .collect();
+    assert_eq!(names.len(), 2);
+    assert!(names.contains(&key.to_string()));
+}
+
+#[tokio::test]
+async fn a_full_network_is_waited_for() {
+    let etcd = Etcd::start(1).await.unwrap();
+    let mut client = etcd.client(0).await.unwrap();
+    let start = |number| Start::new(&etcd, number).network("10.5.0.0/24");
+    let nodes: Vec<_> = (1..=3).map(|number| start(number).run()).collect();
+    for node in &nodes {
+        node.held().await;
+    }
+    let late = start(4).run();
+    let report = late.reports(|report| report.obstacle.is_some()).await;
+    assert!(
+        report
+            .obstacle
+            .unwrap()
+            .starts_with("out of subnets: all 3 of 10.5.0.0/24")
+    );
+    assert_eq!(own(&late.store.snapshot()), None);
+    let free = nodes[0].held().await;
+    drop(nodes.into_iter().next());
+    client
+        .delete(format!("{}{free}", node::PREFIX), None)
+        .await
+        .unwrap();
+    assert_eq!(late.held().await, free);
+    late.reports(|report| report.obstacle.is_none()).await;
+}
+
+#[tokio::test]
+async fn junk_among_the_leases_harms_nobody() {
+    let etcd = Etcd::start(1).await.unwrap();
+    let mut client = etcd.client(0).await.unwrap();
+    let (node, peer) = (Start::new(&etcd, 1).run(), Start::new(&etcd, 2).run());
+    let (own, others) = (node.held().await, peer.held().await);
+    for (name, value) in [
+        ("notes", "x"),
+        ("10.5.200.0-24", "{"),
+        (&others.to_string(), "\u{1}"),
+    ] {
+        client
+            .put(format!("{}{name}", node::PREFIX), value, None)
+            .await
+            .unwrap();
+    }
+    let report = node.reports(|report| report.unreadable.len() == 3).await;
+    let named = |name: &str| report.unreadable.iter().any(|said| said.contains(name));
+    assert!(named("notes") && named("10.5.200.0-24: "), "{report:?}");
+    let mut expected = vec![own.to_string(), others.to_string()];
+    expected.sort();
+    assert_eq!(
+        known(&node.store.snapshot()),
+        expected,
+        "the peer stays reachable"
+    );
+}
