@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, KeyValue, TlsOptions};
+
+use super::table::Pair;
 
 use crate::config::NetConf;
 
@@ -98,6 +100,17 @@ pub async fn network_config(settings: &EtcdSettings) -> anyhow::Result<NetConf> 
     };
     let text = String::from_utf8_lossy(pair.value());
     Ok(NetConf::parse(&format!("etcd {key}"), &text)?)
+}
+
+/// A key and its value as the table takes them.
+pub(super) fn pair(found: &KeyValue) -> Pair<'_> {
+    Pair {
+        key: found.key(),
+        value: found.value(),
+        created: found.create_revision(),
+        modified: found.mod_revision(),
+        etcd_lease: found.lease(),
+    }
 }
 
 /// An error of the client with what is behind it: its own text leaves that out.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use desired::cluster::Backend;
 use desired::lease::acquire::next;
 use desired::lease::{Attributes, Claim, Obstacle, Step};
 use desired::stable_id::ContentHash;
@@ -11,14 +10,12 @@ use etcd_client::{
     Client, EventType, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream,
 };
 use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
-use netstate::MacAddr;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::client::described;
+use super::client::{described, pair};
 use super::hold::{self, Own, TTL};
-use super::table::{Pair, Table};
+use super::table::Table;
 use super::{EtcdLeases, StoreReport};
-use crate::lease::Lease;
 
 /// Time between two signs of life to the etcd lease: often enough that an etcd lease taken over
 /// from flannel, which may be near its end, and a wiped etcd are noticed.
@@ -176,7 +173,7 @@ impl<'a> Session<'a> {
                     Check::Obstacle(text) => Some(text),
                     Check::Lost => continue,
                 },
-                None => match self.acquire(client, &lease, &wanted).await? {
+                None => match self.acquire(client, &wanted).await? {
                     Acquired::Again => continue,
                     Acquired::Outdated => return Err(Ended::Relist("another node was faster")),
                     Acquired::Wait(obstacle) => Some(obstacle.to_string()),
@@ -253,10 +250,9 @@ impl<'a> Session<'a> {
     async fn acquire(
         &mut self,
         client: &mut Client,
-        lease: &Lease,
         wanted: &Attributes,
     ) -> Result<Acquired, Ended> {
-        let macs = macs(&lease.announced.backend);
+        let macs = wanted.macs();
         let claim = Claim {
             public_ip: wanted.public_ip,
             public_ipv6: wanted.public_ipv6,
@@ -391,27 +387,6 @@ enum Acquired {
     /// The table is not true any more.
     Outdated,
     Wait(Obstacle),
-}
-
-fn macs(backend: &Backend) -> Vec<MacAddr> {
-    match backend {
-        Backend::Vxlan { v4, v6 } => [v4, v6]
-            .into_iter()
-            .flatten()
-            .map(|data| data.vtep_mac)
-            .collect(),
-        _ => Vec::new(),
-    }
-}
-
-fn pair(found: &KeyValue) -> Pair<'_> {
-    Pair {
-        key: found.key(),
-        value: found.value(),
-        created: found.create_revision(),
-        modified: found.mod_revision(),
-        etcd_lease: found.lease(),
-    }
 }
 
 fn ticks(every: Duration) -> Interval {
