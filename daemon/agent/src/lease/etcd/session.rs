@@ -6,9 +6,7 @@ use anyhow::Context as _;
 use desired::lease::acquire::next;
 use desired::lease::{Attributes, Claim, Obstacle, Step};
 use desired::stable_id::ContentHash;
-use etcd_client::{
-    Client, EventType, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream,
-};
+use etcd_client::{Client, EventType, GetOptions, WatchOptions, WatchResponse, WatchStream};
 use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
