@@ -2,7 +2,7 @@
 //! removes what the other has made.
 //!
 //! The reference's rules do not say whose they are. A chain of ours that no packet goes through,
-//! [`OWNERS`], does: one rule for each address, with bridge and owner's comment.
+//! `CNI-FORWARD-OWNERS`, does: one rule for each address, with bridge and owner's comment.
 
 use std::net::IpAddr;
 
