@@ -21,9 +21,9 @@ pub struct AnnotationKeys {
     pub kube_subnet_manager: String,
     /// The backend's name.
     pub backend_type: String,
-    /// [`BackendData`] as JSON.
+    /// The backend's data as JSON.
     pub backend_data: String,
-    /// [`BackendData`] of the IPv6 device as JSON.
+    /// The data of the IPv6 device as JSON.
     pub backend_v6_data: String,
     /// The address that packets to the node's pods are sent to.
     pub public_ip: String,
