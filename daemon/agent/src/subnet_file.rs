@@ -65,7 +65,9 @@ pub fn lease_in(paths: &[PathBuf]) -> Option<LeaseKey> {
 fn lease_of(text: &str) -> Option<LeaseKey> {
     let value = |key: &str| {
         let mut lines = text.lines();
-        lines.find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+        let value = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        // An address without a length would be read as a subnet of one.
+        value.filter(|value| value.contains('/'))
     };
     let v4: Ipv4Network = value("FLANNEL_SUBNET")?.parse().ok()?;
     let v6 = match value("FLANNEL_IPV6_SUBNET") {
