@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -21,8 +22,9 @@ use crate::wire::message::{
 const BUFFER: usize = 64 * 1024;
 /// The kernel answers at once; a silence of this many seconds is an error.
 const TIMEOUT_SECONDS: i64 = 5;
-/// Times an interrupted dump is begun anew before the table counts as unreadable.
-const DUMP_ATTEMPTS: u32 = 10;
+/// An interrupted dump is begun anew for so long before the table counts as unreadable. Many attempts
+/// may be needed where others change it all the time.
+const DUMP_PATIENCE: Duration = Duration::from_secs(10);
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
 /// What is being done to what, for errors.
@@ -91,7 +93,7 @@ impl Wire {
     }
 
     /// How long [`Wire::receive`] waits.
-    pub(crate) fn set_timeout(&self, timeout: std::time::Duration) -> nix::Result<()> {
+    pub(crate) fn set_timeout(&self, timeout: Duration) -> nix::Result<()> {
         let micros = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX);
         let timeout = TimeVal::microseconds(micros.max(1));
         setsockopt(&self.socket, sockopt::ReceiveTimeout, &timeout)
@@ -133,13 +135,16 @@ impl Wire {
 
     /// Asks for a whole table. Begun anew when it changed while being read.
     pub(crate) fn dump(&mut self, message: &Message, about: About<'_>) -> Result<Vec<Reply>> {
-        for _ in 0..DUMP_ATTEMPTS {
+        let end = Instant::now() + DUMP_PATIENCE;
+        loop {
             let found = self.exchange(message.clone().flag(NLM_F_DUMP), about)?;
             if found.iter().all(|reply| reply.flags & NLM_F_DUMP_INTR == 0) {
                 return Ok(found);
             }
+            if Instant::now() >= end {
+                return Err(Error::errno(about.0, about.1, Errno::EINTR));
+            }
         }
-        Err(Error::errno(about.0, about.1, Errno::EINTR))
     }
 
     fn exchange(&mut self, message: Message, about: About<'_>) -> Result<Vec<Reply>> {

@@ -271,3 +271,36 @@ fn a_rule_of_the_other_family_is_refused() {
         assert_eq!(ruleset(), "");
     });
 }
+
+/// A node whose pods come and go at once changes its rules all the time, and a long list of them is
+/// never read whole without a change in between.
+#[test]
+fn a_long_list_is_read_while_others_change_the_rules() {
+    fresh::netns(|| {
+        let mut nftables = Nftables::open().unwrap();
+        let mut many = shared("many", "10.0.0.1/32");
+        let rule = many.tables[0].rules[0].clone();
+        many.tables[0].rules = vec![rule; 1500];
+        nftables.add_rules(&many).unwrap();
+        let own = towline_hostnet::Netns::current().unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for n in 0..2 {
+                let (own, done) = (&own, &done);
+                scope.spawn(move || {
+                    let mut nftables = Nftables::open_in(own).unwrap();
+                    let other = shared(&n.to_string(), "10.0.0.2/32");
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        nftables.add_rules(&other).unwrap();
+                    }
+                });
+            }
+            let read: Vec<_> = (0..8).map(|_| nftables.rule_owners(&checks()[0])).collect();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            for found in read {
+                let many = found.unwrap().into_iter();
+                assert_eq!(many.filter(|owner| owner.comment == "many").count(), 1500);
+            }
+        });
+    });
+}
