@@ -7,7 +7,7 @@
 
 mod node;
 
-use node::setup::dual_stack;
+use node::setup::{assert_talk, dual_stack};
 use node::{Pod, node};
 use pretty_assertions::assert_eq;
 use serde_json::json;
@@ -128,5 +128,31 @@ fn mac_addresses_come_from_the_strongest_source() {
         config["args"] = json!({ "cni": { "mac": "no" } });
         assert_eq!(node.call("bridge", "ADD", &config, &variables).error().0, 7);
         assert!(!pod.has_link("eth0"));
+    });
+}
+
+/// The node asks for a pod's Ethernet address from the bridge's link-local address, which nobody has
+/// before duplicate address detection is over: three seconds later such a packet is given up.
+#[test]
+fn what_the_node_forwards_to_the_first_pod_of_a_bridge_arrives_at_once() {
+    node(|node| {
+        let detection = "/proc/sys/net/ipv6/conf/default/dad_transmits";
+        std::fs::write(detection, "10").unwrap();
+        let attach = |number: u8| {
+            let pod = node.pod(&format!("c{number}"));
+            let config = json!({
+                "cniVersion": "1.1.0", "name": format!("net{number}"), "type": "bridge",
+                "bridge": format!("br{number}"), "isGateway": true,
+                "ipam": {
+                    "type": "host-local", "dataDir": node.path("state"),
+                    "ranges": [[{ "subnet": format!("fd00:{number}::/64") }]],
+                    "routes": [{ "dst": "::/0" }],
+                },
+            });
+            node.attachment("bridge", "ADD", &config, &pod).result();
+            pod
+        };
+        let (one, other) = (attach(1), attach(2));
+        assert_talk(&one, &other, "fd00:2::2");
     });
 }

@@ -123,9 +123,13 @@ fn pinned(config: &Config, ips: &[IpConfig], facts: &Facts) -> Option<Step> {
 
 /// A pod must not become the host's router by advertising itself.
 pub(super) fn own_routes(name: &IfName, has_v6: bool) -> impl Iterator<Item = Step> {
-    let enabled = has_v6.then(|| interface_sysctl("ipv6", name, "disable_ipv6", "0"));
+    // Without a link-local address of its own the host asks for no neighbour on behalf of others:
+    // what it forwards to the first pods would wait for seconds, or be lost.
+    let settings = [("disable_ipv6", "0"), ("accept_dad", "0")];
+    let enabled = settings.map(|(key, value)| interface_sysctl("ipv6", name, key, value));
     let deaf = interface_sysctl("ipv6", name, "accept_ra", "0");
-    enabled.into_iter().chain([deaf]).map(Step::host)
+    let enabled = enabled.into_iter().filter(move |_| has_v6);
+    enabled.chain([deaf]).map(Step::host)
 }
 
 /// The pair with the host's end as a port of the bridge.
