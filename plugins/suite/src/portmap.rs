@@ -10,7 +10,7 @@ pub mod way;
 use std::net::IpAddr;
 
 use hostnet::nft::{OwnedRule, Redirect};
-use hostnet::{Netlink, Nftables};
+use hostnet::{ErrorKind, Netlink, Nftables};
 use ipnetwork::IpNetwork;
 use netstate::iptables::{Batch, Saved};
 use netstate::nft::{Family, Owner, SharedRules};
@@ -307,7 +307,15 @@ fn remove(
             })
         });
         redirects.extend(found.into_inner());
-        first = first.and(removed);
+        first = first.and(match removed {
+            // The tables may be there for others, who bring their programs along in a container:
+            // what no program is there for, none has made, and DEL must go on.
+            Err(error) if error.kind == ErrorKind::Unsupported => {
+                eprintln!("portmap: {error}");
+                Ok(())
+            }
+            other => other,
+        });
     }
     first
         .and(flows::forget(&redirects))

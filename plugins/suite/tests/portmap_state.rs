@@ -7,6 +7,8 @@
 
 mod node;
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use node::ports::{bridged, mapped, neighbourhood, redirects, rules, shown, tcp};
 use node::{Answer, Node, Pod, node};
 use pretty_assertions::assert_eq;
@@ -306,5 +308,35 @@ fn bad_input_is_refused_before_any_rule() {
         call(node, "CHECK", &nothing, &pod).ok();
         call(node, "DEL", &nothing, &pod).ok();
         assert_eq!(rules(true), "", "no mappings, no tables");
+    });
+}
+
+/// Tables of iptables may be those of a program in a container, and the node has none.
+#[test]
+fn del_and_gc_need_no_iptables_program_where_others_have_tables() {
+    node(|node| {
+        let pod = node.pod("c1");
+        let before = result("eth0", "10.1.0.2/24");
+        let mut config = mapped("nftables", &before, &json!([tcp(8000, 80)]));
+        call(node, "ADD", &config, &pod).result();
+        shown("nft", &["add", "table", "ip", "nat"]);
+        shown("nft", &["add", "chain", "ip", "nat", "CNI-HOSTPORT-DNAT"]);
+        assert_eq!(redirects("8000"), 1);
+
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let (nothing, empty) = (None::<&str>, MsFlags::empty());
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(nothing, "/", nothing, private, nothing).unwrap();
+        let nft = std::fs::read("/usr/sbin/nft").unwrap();
+        mount(Some("tmpfs"), "/usr/sbin", Some("tmpfs"), empty, nothing).unwrap();
+        call(node, "DEL", &config, &pod).ok();
+        config["cni.dev/valid-attachments"] = json!([]);
+        call(node, "GC", &config, &pod).ok();
+
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::write("/usr/sbin/nft", nft).unwrap();
+        std::fs::set_permissions("/usr/sbin/nft", executable).unwrap();
+        let left = shown("nft", &["list", "table", "ip", "cni_hostport"]);
+        assert!(!left.contains("8000"), "{left}");
     });
 }
