@@ -68,7 +68,9 @@ impl Plugin for Bandwidth {
             .iter()
             .filter(|link| link.kind == "ifb" && link.name.as_str().starts_with(host::PREFIX));
         let led_to = host::led_to(places.host(), &links)?;
-        let is_orphan = |ifb: &LinkInfo| ifb.alias.is_empty() && !led_to.contains(&ifb.index);
+        // One of ours that another network's ADD is just making has no alias yet, and is down.
+        let is_orphan =
+            |ifb: &LinkInfo| ifb.up && ifb.alias.is_empty() && !led_to.contains(&ifb.index);
         let mut outcome = Ok(());
         for ifb in ifbs.filter(|ifb| is_stale(&ifb.alias) || is_orphan(ifb)) {
             let steps = host::swept(places.host(), ifb)

@@ -118,17 +118,21 @@ pub fn ifb(request: &Request<'_>, netlink: &mut Netlink) -> Result<Option<LinkIn
         ifb_name(&request.network, &request.container_id)?,
         second_name(&request.network, &attachment)?,
     ];
+    // The reference writes no alias: what it made may be another interface's of the container.
+    let mut unnamed = None;
     for name in names {
         let found = netlink.link(&name).map_err(|error| pod::kernel(&error))?;
-        // The reference writes no alias.
-        let is_own = |link: &LinkInfo| {
-            link.kind == "ifb" && (link.alias.is_empty() || link.alias.starts_with(&owner))
+        let Some(ifb) = found.filter(|link| link.kind == "ifb") else {
+            continue;
         };
-        if let Some(ifb) = found.filter(is_own) {
+        if ifb.alias.starts_with(&owner) {
             return Ok(Some(ifb));
         }
+        if ifb.alias.is_empty() {
+            unnamed.get_or_insert(ifb);
+        }
     }
-    Ok(None)
+    Ok(unnamed)
 }
 
 /// The host's ends that DEL can find, by namespace, alias, `prevResult` and name, and what is left

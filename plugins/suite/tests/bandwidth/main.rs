@@ -105,9 +105,18 @@ fn ifbs(node: &Node) -> Vec<String> {
 }
 
 fn tc(words: &str) {
-    let output = Command::new("tc").args(words.split(' ')).output().unwrap();
+    run("tc", words);
+}
+
+fn ip(words: &str) {
+    run("ip", words);
+}
+
+fn run(program: &str, words: &str) {
+    let output = Command::new(program).args(words.split(' ')).output();
+    let output = output.unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "tc {words}: {said}");
+    assert!(output.status.success(), "{program} {words}: {said}");
 }
 
 fn ptp(node: &Node) -> Value {

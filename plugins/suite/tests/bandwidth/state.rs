@@ -6,7 +6,7 @@ use pretty_assertions::assert_eq;
 use serde_json::json;
 
 use crate::node::{Pod, node};
-use crate::{call, chained, ifb, ifbs, limited, limited_as, limits, qdiscs, tc, veth};
+use crate::{call, chained, ifb, ifbs, ip, limited, limited_as, limits, qdiscs, tc, veth};
 
 #[test]
 fn what_is_made_has_the_reference_plugins_names_and_numbers() {
@@ -172,6 +172,40 @@ fn gc_removes_the_network_s_other_limits_only() {
         other["prevResult"] = json!(null);
         call(node, "bandwidth", "DEL", &other, &pod, "eth0").ok();
         assert_eq!(ifbs(node), [""; 0]);
+    });
+}
+
+/// Without an alias it is the reference plugin's, or one that another network's ADD is making.
+#[test]
+fn gc_leaves_an_ifb_that_is_being_made() {
+    node(|node| {
+        ip("link add bwp0123456789ab type ifb");
+        let gc = json!({
+            "cniVersion": "1.1.0", "name": "net", "type": "bandwidth",
+            "cni.dev/valid-attachments": [],
+        });
+        node.call("bandwidth", "GC", &gc, &[]).ok();
+        assert_eq!(ifbs(node), ["bwp0123456789ab"]);
+        ip("link set bwp0123456789ab up");
+        node.call("bandwidth", "GC", &gc, &[]).ok();
+        assert_eq!(ifbs(node), [""; 0]);
+    });
+}
+
+#[test]
+fn an_ifb_of_the_reference_is_not_taken_for_another_interface_s() {
+    node(|node| {
+        let pod = node.pod("c1");
+        let first = limited(node, &pod, &limits());
+        // As the reference would have made it.
+        let mut netlink = Netlink::open().unwrap();
+        netlink.set_alias(&ifb(&first), "").unwrap();
+        let second = limited_as(node, &pod, "eth1", &limits());
+        assert_eq!(ifbs(node).len(), 2);
+        call(node, "bandwidth", "CHECK", &second, &pod, "eth1").ok();
+        call(node, "bandwidth", "DEL", &second, &pod, "eth1").ok();
+        assert_eq!(ifbs(node), [ifb(&first).to_string()]);
+        call(node, "bandwidth", "CHECK", &first, &pod, "eth0").ok();
     });
 }
 
