@@ -44,11 +44,13 @@ impl Plugin for Tuning {
             let peer = facts.peer.as_ref().map(|peer| &peer.name);
             back.extend(plan::restore(&now, &facts.link.name, peer));
         }
-        if is_new {
-            backup::remove(&backup::path(&config.data_dir, &owner))?;
-        }
         let error = pod::failed(&failed);
         let left = apply::run_all(&mut places, &back);
+        let mut left: Vec<String> = left.iter().map(ToString::to_string).collect();
+        // Last: what could not be undone now is still undone by DEL if this process dies.
+        if is_new && let Err(second) = backup::remove(&backup::path(&config.data_dir, &owner)) {
+            left.push(second.msg);
+        }
         match left.first() {
             Some(second) => Err(error.details(format!("then, undoing: {second}"))),
             None => Err(error),
