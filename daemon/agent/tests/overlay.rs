@@ -198,6 +198,7 @@ fn a_device_that_flannel_left_is_adopted_with_its_mac() {
             local: Some("172.30.0.1".parse().unwrap()),
             device: Some(name("eth0")),
             learning: false,
+            gbp: false,
         };
         let mut link = Link::new(name("flannel.1"), LinkKind::Vxlan(vxlan)).up();
         link.mac = Some("3a:00:00:00:00:07".parse().unwrap());
@@ -223,6 +224,7 @@ fn the_announced_mac_wins_and_another_vni_makes_the_device_anew() {
             local: None,
             device: None,
             learning: true,
+            gbp: false,
         };
         let link = Link::new(name("flannel.1"), LinkKind::Vxlan(vxlan));
         host.netlink.create_link(&link).unwrap();

@@ -6,6 +6,7 @@
 
 mod presence;
 mod program;
+mod target;
 
 use netstate::iptables::{Batch, Saved};
 use netstate::nft::Family;
@@ -15,6 +16,7 @@ use crate::lock;
 use program::Program;
 
 pub use presence::{has_table, is_forwarding_filtered, may_have_chain};
+pub use target::IptablesTarget;
 
 /// Our own processes change tables one after the other under this lock. The programs' own
 /// (`/run/xtables.lock`) is not taken: they take it themselves.

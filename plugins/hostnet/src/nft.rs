@@ -77,8 +77,16 @@ impl Nftables {
     /// # Errors
     /// When the kernel refuses.
     pub fn delete(&mut self, name: &str) -> Result<()> {
-        let add = named(TableFamily::Inet, nf::NEWTABLE, name).flag(NLM_F_CREATE);
-        let delete = named(TableFamily::Inet, nf::DELTABLE, name);
+        self.delete_of(TableFamily::Inet, name)
+    }
+
+    /// Removes the table of `family` called `name`; an absent one is no error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn delete_of(&mut self, family: TableFamily, name: &str) -> Result<()> {
+        let add = named(family, nf::NEWTABLE, name).flag(NLM_F_CREATE);
+        let delete = named(family, nf::DELTABLE, name);
         self.batch(vec![add, delete], ("delete nftables table", &name))
     }
 

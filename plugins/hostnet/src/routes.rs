@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
-use netstate::{IfName, Route, RouteKey, Scope};
+use netstate::{IfName, Route, RouteKey, RouteKind, Scope};
 
 use crate::addrs::family;
 use crate::error::{ErrorKind, Result, absent_is_fine};
@@ -17,7 +17,7 @@ use crate::wire::message::{
 use crate::wire::rt::{
     RT_TABLE_LOCAL, RT_TABLE_UNSPEC, RTA_DST, RTA_GATEWAY, RTA_METRICS, RTA_OIF, RTA_PREFSRC,
     RTA_PRIORITY, RTA_TABLE, RTA_VIA, RTAX_ADVMSS, RTAX_MTU, RTM_DELROUTE, RTM_F_CLONED,
-    RTM_GETROUTE, RTM_NEWROUTE, RTN_LOCAL, RTN_UNICAST, RTNH_F_ONLINK,
+    RTM_GETROUTE, RTM_NEWROUTE, RTN_BLACKHOLE, RTN_LOCAL, RTN_UNICAST, RTNH_F_ONLINK,
 };
 
 /// Length of `struct rtmsg`.
@@ -40,6 +40,16 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses to tell.
     pub fn routes(&mut self, protocol: Option<u8>) -> Result<Vec<Route>> {
+        let mut routes = self.routes_of_any_kind(protocol)?;
+        routes.retain(|route| route.kind == RouteKind::Unicast);
+        Ok(routes)
+    }
+
+    /// Like [`Netlink::routes`], with black holes.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub fn routes_of_any_kind(&mut self, protocol: Option<u8>) -> Result<Vec<Route>> {
         let names: BTreeMap<u32, IfName> = self
             .links()?
             .into_iter()
@@ -156,7 +166,10 @@ impl Netlink {
         let mut body = rtmsg(&route.key);
         body[5] = protocol;
         body[6] = route.effective_scope().number();
-        body[7] = RTN_UNICAST;
+        body[TYPE] = match route.kind {
+            RouteKind::Unicast => RTN_UNICAST,
+            RouteKind::Blackhole => RTN_BLACKHOLE,
+        };
         if route.onlink {
             body[8..12].copy_from_slice(&RTNH_F_ONLINK.to_ne_bytes());
         }
@@ -231,8 +244,12 @@ fn parse(reply: &Reply, names: &BTreeMap<u32, IfName>) -> Option<Route> {
     let body = &reply.body;
     let attributes = body.get(RTMSG..)?;
     let flags = read_u32(body, 8);
-    let cached = flags & RTM_F_CLONED != 0;
-    if body[7] != RTN_UNICAST || cached {
+    let kind = match body[TYPE] {
+        RTN_UNICAST => RouteKind::Unicast,
+        RTN_BLACKHOLE => RouteKind::Blackhole,
+        _ => return None,
+    };
+    if flags & RTM_F_CLONED != 0 {
         return None;
     }
     let v6 = i32::from(body[0]) == libc::AF_INET6;
@@ -255,6 +272,7 @@ fn parse(reply: &Reply, names: &BTreeMap<u32, IfName>) -> Option<Route> {
     }
     let mut route = Route {
         key,
+        kind,
         gateway: None,
         device: None,
         source: None,
@@ -275,6 +293,10 @@ fn parse(reply: &Reply, names: &BTreeMap<u32, IfName>) -> Option<Route> {
             }
             _ => {}
         }
+    }
+    if kind == RouteKind::Blackhole {
+        // IPv6 shows it on the loopback device.
+        route.device = None;
     }
     let observed = route.scope.take();
     if observed.is_some_and(|scope| scope != route.effective_scope()) {

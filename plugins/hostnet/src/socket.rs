@@ -92,6 +92,11 @@ impl Wire {
         })
     }
 
+    /// The socket's descriptor, for calls that take any socket of the namespace.
+    pub(crate) fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.socket.as_raw_fd()
+    }
+
     /// How long [`Wire::receive`] waits.
     pub(crate) fn set_timeout(&self, timeout: Duration) -> nix::Result<()> {
         let micros = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX);

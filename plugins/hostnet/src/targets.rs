@@ -47,7 +47,7 @@ impl Target for RouteTarget {
     type Error = Error;
 
     fn observe(&mut self) -> Result<BTreeMap<RouteKey, Route>> {
-        let routes = self.netlink.routes(Some(PROTOCOL_TOWLINE))?;
+        let routes = self.netlink.routes_of_any_kind(Some(PROTOCOL_TOWLINE))?;
         Ok(routes.into_iter().map(|route| (route.key, route)).collect())
     }
 

@@ -86,6 +86,7 @@ fn a_vxlan_device_is_read_back_as_it_was_asked_for() {
             local: Some("172.30.0.2".parse().unwrap()),
             device: Some(name("under")),
             learning: false,
+            gbp: false,
         };
         let mut link = Link::new(name("flannel.1"), LinkKind::Vxlan(vxlan.clone())).up();
         link.mac = Some("02:00:00:00:00:01".parse().unwrap());

@@ -218,6 +218,7 @@ fn neighbours_and_forwarding_entries_of_a_vxlan_device_follow_the_wish() {
             local: Some(ip("10.0.0.1")),
             device: Some(name("a")),
             learning: false,
+            gbp: false,
         };
         let device = || name("flannel.1");
         let mut neighbours = NeighbourTarget::new(Netlink::open().unwrap(), device());

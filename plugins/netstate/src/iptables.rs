@@ -4,11 +4,13 @@
 //! A rule is compared word by word, so write it as `iptables-save` prints it: `-s`, `-d`, `-i`,
 //! `-o`, `-p` in this order and addresses with a prefix length, then matches, then the target.
 
+mod owned;
 mod saved;
 
 use std::fmt;
 use std::fmt::Write as _;
 
+pub use owned::Owned;
 pub use saved::{Chain, Saved};
 
 /// One rule: the words after `-A CHAIN`.

@@ -23,6 +23,7 @@ pub mod rule;
 pub mod step;
 pub mod tap;
 pub mod target;
+pub mod wireguard;
 
 pub use addr::Address;
 pub use cached::Cached;
@@ -34,7 +35,7 @@ pub use neighbour::{FdbEntry, FdbKey, Neighbour, NeighbourKey};
 pub use numbers::{Mtu, Vni};
 pub use qdisc::{Bucket, Htb, Qdisc, QdiscAt, Remote};
 pub use reconcile::{Failure, Report, Stage, Wanted, reconcile};
-pub use route::{Route, RouteKey, Scope};
+pub use route::{Route, RouteKey, RouteKind, Scope};
 pub use rule::SourceRule;
 pub use step::{LinkAt, Op, Place, Step, undo};
 pub use tap::Tap;

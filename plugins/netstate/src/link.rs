@@ -1,6 +1,6 @@
 //! Network interfaces.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,13 @@ pub enum LinkKind {
     Dummy,
     /// A device whose only purpose is a queueing discipline on redirected packets.
     Ifb,
+    /// IPv4 in IPv4, to wherever a route's gateway is.
+    Ipip {
+        /// Source address of encapsulated packets.
+        local: Ipv4Addr,
+    },
+    /// An encrypted tunnel device. Its keys and peers are in [`crate::wireguard`].
+    Wireguard,
     /// A routing domain: its ports' routes are in a table of their own.
     Vrf {
         /// Number of that table.
@@ -94,6 +101,9 @@ pub struct Vxlan {
     pub device: Option<IfName>,
     /// Whether source addresses are learned from traffic.
     pub learning: bool,
+    /// Whether packets carry their mark (group based policy).
+    #[serde(default)]
+    pub gbp: bool,
 }
 
 /// What a macvlan device has beyond other devices.

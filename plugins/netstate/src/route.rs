@@ -37,11 +37,26 @@ pub struct RouteKey {
     pub priority: u32,
 }
 
-/// A unicast route with one next hop.
+/// What becomes of a packet to the destination.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum RouteKind {
+    /// It goes to the next hop.
+    #[default]
+    Unicast,
+    /// It is discarded silently.
+    Blackhole,
+}
+
+/// A route with one next hop, or none if it is a black hole.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Route {
     /// What makes it itself.
     pub key: RouteKey,
+    /// What becomes of packets.
+    #[serde(default)]
+    pub kind: RouteKind,
     /// Next hop.
     pub gateway: Option<IpAddr>,
     /// Interface it leaves by.
@@ -119,8 +134,29 @@ impl Route {
     pub fn via_device(destination: IpNetwork, device: IfName) -> Self {
         Self {
             key: RouteKey::main(destination),
+            kind: RouteKind::Unicast,
             gateway: None,
             device: Some(device),
+            source: None,
+            scope: None,
+            onlink: false,
+            mtu: None,
+            advmss: None,
+        }
+    }
+
+    /// A black hole in the main table, at the lowest precedence there is: any other route to the
+    /// same destination wins.
+    #[must_use]
+    pub fn blackhole(destination: IpNetwork) -> Self {
+        Self {
+            key: RouteKey {
+                priority: u32::MAX,
+                ..RouteKey::main(destination)
+            },
+            kind: RouteKind::Blackhole,
+            gateway: None,
+            device: None,
             source: None,
             scope: None,
             onlink: false,
@@ -156,6 +192,7 @@ impl Route {
     pub fn effective_scope(&self) -> Scope {
         match self.scope {
             Some(scope) => scope,
+            None if self.kind == RouteKind::Blackhole => Scope::Universe,
             None if self.gateway.is_none() && self.key.destination.is_ipv4() => Scope::Link,
             None => Scope::Universe,
         }

@@ -12,8 +12,9 @@ use crate::socket::Netlink;
 use crate::wire::message::{Message, NLM_F_CREATE, NLM_F_EXCL};
 use crate::wire::rt::{
     IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINKINFO,
-    IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING, IFLA_VXLAN_LINK,
-    IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT, RTM_NEWLINK, VETH_INFO_PEER,
+    IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IFLA_VXLAN_GBP, IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING,
+    IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT, RTM_NEWLINK,
+    VETH_INFO_PEER,
 };
 
 const OPERATION: &str = "create link";
@@ -148,6 +149,9 @@ fn vxlan_data(info: &mut Message, vxlan: &Vxlan, device: Option<u32>) {
         data.u32(IFLA_VXLAN_ID, vxlan.vni.get());
         data.attr(IFLA_VXLAN_PORT, &vxlan.port.to_be_bytes());
         data.attr(IFLA_VXLAN_LEARNING, &[u8::from(vxlan.learning)]);
+        if vxlan.gbp {
+            data.attr(IFLA_VXLAN_GBP, &[]);
+        }
         match vxlan.local {
             Some(local @ IpAddr::V4(_)) => {
                 data.ip(IFLA_VXLAN_LOCAL, local);

@@ -1,11 +1,14 @@
 //! What only some kinds of interfaces have (`IFLA_INFO_DATA`): written on creation, read back.
 
+use std::net::Ipv4Addr;
+
 use netstate::{IpvlanMode, LinkKind, MacvlanMode};
 
 use crate::wire::message::{Message, find, read_u16, read_u32};
 use crate::wire::rt::{
-    IFLA_INFO_DATA, IFLA_IPVLAN_MODE, IFLA_MACVLAN_BC_QUEUE_LEN, IFLA_MACVLAN_MODE, IFLA_TUN_GROUP,
-    IFLA_TUN_MULTI_QUEUE, IFLA_TUN_OWNER, IFLA_TUN_TYPE, IFLA_VLAN_ID, IFLA_VRF_TABLE,
+    IFLA_INFO_DATA, IFLA_IPTUN_LOCAL, IFLA_IPVLAN_MODE, IFLA_MACVLAN_BC_QUEUE_LEN,
+    IFLA_MACVLAN_MODE, IFLA_TUN_GROUP, IFLA_TUN_MULTI_QUEUE, IFLA_TUN_OWNER, IFLA_TUN_TYPE,
+    IFLA_VLAN_ID, IFLA_VRF_TABLE,
 };
 
 /// `IFF_TAP` as the kernel reports it.
@@ -26,6 +29,8 @@ pub enum LinkDetails {
     Vlan(u16),
     /// A VRF's routing table.
     Vrf(u32),
+    /// An IP-in-IP device's source address.
+    Ipip(Ipv4Addr),
     /// A tap device.
     Tap {
         /// Whether it has several queues.
@@ -48,6 +53,8 @@ pub(super) fn name(kind: &LinkKind) -> Option<&'static str> {
         LinkKind::Vlan { .. } => "vlan",
         LinkKind::Dummy => "dummy",
         LinkKind::Ifb => "ifb",
+        LinkKind::Ipip { .. } => "ipip",
+        LinkKind::Wireguard => "wireguard",
         LinkKind::Vrf { .. } => "vrf",
         _ => return None,
     })
@@ -67,6 +74,9 @@ pub(super) fn encode(info: &mut Message, kind: &LinkKind) {
         }),
         LinkKind::Vlan { id, .. } => info.nest(IFLA_INFO_DATA, |data| {
             data.attr(IFLA_VLAN_ID, &id.to_ne_bytes());
+        }),
+        LinkKind::Ipip { local } => info.nest(IFLA_INFO_DATA, |data| {
+            data.attr(IFLA_IPTUN_LOCAL, &local.octets());
         }),
         LinkKind::Vrf { table } => info.nest(IFLA_INFO_DATA, |data| {
             data.u32(IFLA_VRF_TABLE, *table);
@@ -93,6 +103,9 @@ pub(super) fn decode(kind: &str, data: &[u8]) -> LinkDetails {
                 group: long(IFLA_TUN_GROUP),
             }
         }
+        "ipip" => find(data, IFLA_IPTUN_LOCAL)
+            .and_then(|value| <[u8; 4]>::try_from(value).ok())
+            .map_or(LinkDetails::None, |local| LinkDetails::Ipip(local.into())),
         "vrf" => long(IFLA_VRF_TABLE).map_or(LinkDetails::None, LinkDetails::Vrf),
         _ => LinkDetails::None,
     }

@@ -61,6 +61,8 @@ pub(crate) const IFLA_VXLAN_LOCAL: u16 = 4;
 pub(crate) const IFLA_VXLAN_LEARNING: u16 = 7;
 pub(crate) const IFLA_VXLAN_PORT: u16 = 15;
 pub(crate) const IFLA_VXLAN_LOCAL6: u16 = 17;
+pub(crate) const IFLA_VXLAN_GBP: u16 = 23;
+pub(crate) const IFLA_IPTUN_LOCAL: u16 = 2;
 
 pub(crate) const IFLA_MACVLAN_MODE: u16 = 1;
 pub(crate) const IFLA_MACVLAN_BC_QUEUE_LEN: u16 = 7;
@@ -95,6 +97,7 @@ pub(crate) const RTAX_MTU: u16 = 2;
 pub(crate) const RTAX_ADVMSS: u16 = 8;
 pub(crate) const RTN_UNICAST: u8 = 1;
 pub(crate) const RTN_LOCAL: u8 = 2;
+pub(crate) const RTN_BLACKHOLE: u8 = 6;
 pub(crate) const RTNH_F_ONLINK: u32 = 4;
 pub(crate) const RTM_F_CLONED: u32 = 0x200;
 pub(crate) const RTM_F_FIB_MATCH: u32 = 0x2000;
