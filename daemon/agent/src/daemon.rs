@@ -26,7 +26,7 @@ use crate::lease::etcd::{self, EtcdLeases, StoreReport};
 use crate::lease::kube::KubeLeases;
 use crate::lease::{self, Lease};
 use crate::metrics::Metrics;
-use crate::reconcile::masquerade::{self, MasqueradeLoop};
+use crate::reconcile::masquerade::{self, MasqueradeLoop, MasqueradeSettings};
 use crate::reconcile::overlay::{self, OverlayLoop, OverlaySettings};
 use crate::reconcile::{Panicked, Reconciler, policy, run, services};
 use crate::server::{bind_socket, bind_tcp, serve_socket, serve_tcp};
@@ -256,11 +256,17 @@ impl Shared {
         let settings = OverlaySettings {
             net: self.net.clone(),
             uplink: config.uplink.clone(),
-            ip_masq: config.ip_masq,
+            options: config.overlay,
             subnet_files: SubnetFiles::new(config.subnet_files.clone()),
+            state_dir: config.state_dir.clone(),
         };
         self.start_loop(tasks, OverlayLoop::open(settings, lease)?);
-        let masquerade = MasqueradeLoop::open(config.ip_masq)
+        let settings = MasqueradeSettings {
+            options: config.overlay,
+            refusals: config.datapath == Datapath::Ebpf,
+            healthz: config.healthz.clone(),
+        };
+        let masquerade = MasqueradeLoop::open(&settings)
             .context("nftables (CONFIG_NF_TABLES): load the module nf_tables")?;
         self.start_loop(tasks, masquerade);
         Ok(())

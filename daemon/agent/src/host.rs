@@ -47,6 +47,14 @@ pub fn ifindex(name: &IfName) -> Option<u32> {
     nix::net::if_::if_nametoindex(name.as_str()).ok()
 }
 
+/// The kernel's release, as `uname -r` prints it; empty if it does not tell.
+#[must_use]
+pub fn kernel_release() -> String {
+    let system = nix::sys::utsname::uname().ok();
+    let release = system.map(|system| system.release().to_string_lossy().into_owned());
+    release.unwrap_or_default()
+}
+
 /// Brings what a snapshot says of this host up to date, at the beginning of a pass.
 pub trait Observer: Send {
     /// `cluster` with this host's addresses as they are now, and without endpoints whose

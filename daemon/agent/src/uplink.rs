@@ -91,8 +91,19 @@ pub fn choose(
         v6: families.v6.then(v6).transpose()?,
         device: chosen.name.clone(),
         mtu: mtu?,
-        adjacent: chosen.addresses.iter().copied().map(masked).collect(),
+        adjacent: adjacent(chosen),
     })
+}
+
+/// Prefixes whose addresses are on the interface's link. Nobody announces a link-local address, and
+/// they come and go with the link.
+fn adjacent(chosen: &Interface) -> Vec<IpNetwork> {
+    let addresses = chosen.addresses.iter().copied();
+    let global = |one: &IpNetwork| match one {
+        IpNetwork::V4(v4) => !v4.ip().is_link_local(),
+        IpNetwork::V6(v6) => !v6.ip().is_unicast_link_local(),
+    };
+    addresses.filter(global).map(masked).collect()
 }
 
 /// The addresses of one family: the one to publish if it is the interface's, else one that the Node
@@ -329,7 +340,7 @@ mod tests {
         assert_eq!(found.v4.unwrap().local.to_string(), "172.31.0.7");
         assert_eq!(found.v6.unwrap().public_ip.to_string(), "fd00:1::7");
         let adjacent: Vec<String> = found.adjacent.iter().map(ToString::to_string).collect();
-        assert_eq!(adjacent, ["172.31.0.0/24", "fe80::/64", "fd00:1::/64"]);
+        assert_eq!(adjacent, ["172.31.0.0/24", "fd00:1::/64"]);
         assert_eq!(
             of_families(&UplinkChoice::default(), &["172.30.0.6"], true).unwrap_err(),
             "interface eth1 has no global IPv6 address; give it one or name another with --iface"

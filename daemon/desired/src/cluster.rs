@@ -16,7 +16,7 @@ use ipnetwork::IpNetwork;
 pub use endpoint::{EndpointId, LocalEndpoint};
 pub use lease::{Announced, Backend, DataError, Lease, LeaseId, Leases};
 pub use network_policy::{NetworkPolicy, Peer, PodPeer, PolicyPort, PortMatch, Rule};
-pub use node::Node;
+pub use node::{AskedAddresses, Node};
 pub use pod::{ContainerPort, Namespace, Pod};
 pub use service::{
     EndpointSlice, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort, TrafficPolicy,

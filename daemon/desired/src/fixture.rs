@@ -140,6 +140,7 @@ pub fn node(name: &str, pod_cidr: &str, mac: &str, public_ip: &str) -> Node {
 #[must_use]
 pub fn overlay(mac: &str, public_ip: &str) -> Overlay {
     Overlay {
+        blackhole: false,
         v4: Some(Underlay {
             public_ip: public_ip.parse().unwrap(),
             uplink: "eth0".parse().unwrap(),

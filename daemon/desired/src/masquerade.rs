@@ -1,5 +1,7 @@
-//! Our nftables table `inet towline`: masquerade, forwarding of cluster traffic, and rejection of
-//! what the data path marked.
+//! Masquerade and forwarding of cluster traffic, in our nftables table `inet towline` or in chains
+//! of our own in iptables; and in that table the rejection of what the data path marked.
+
+mod iptables;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,6 +14,7 @@ use netstate::nft::{
 };
 use netstate::route::masked;
 
+pub use self::iptables::{FORWARD_CHAIN, POSTROUTING_CHAIN, iptables};
 use crate::cluster::{Announced, Cluster};
 
 /// The table's name.
@@ -22,36 +25,37 @@ const PRIORITY_FILTER: i32 = 0;
 /// `NF_IP_PRI_NAT_SRC`.
 const PRIORITY_SOURCE_NAT: i32 = 100;
 
-/// The whole table.
+/// What is masqueraded, and what else the rules do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Pod traffic that leaves the cluster gets the node's address (flannel's `--ip-masq`).
+    pub masquerade: bool,
+    /// What goes to nodes gets it too, as with flannel.
+    pub nodes: bool,
+    /// Source ports are chosen at random.
+    pub random_fully: bool,
+    /// Pod traffic is accepted where packets are forwarded (`--iptables-forward-rules`).
+    pub forward: bool,
+}
+
+/// The whole nftables table.
 ///
-/// With `masquerade` unset (flannel's `--ip-masq=false`) sources are left alone and the rest stays.
+/// With `masquerade` unset sources are left alone and the rest stays.
 ///
 /// Pod traffic leaves the cluster under the node's address: source in this node's pod prefix,
 /// destination neither in a pod network, nor an address of a node, nor multicast. A pod that talks
 /// to a pod or a node keeps its address, so that policy and logs there see who it is.
 #[must_use]
-pub fn masquerade(cluster: &Cluster, masquerade: bool) -> Table {
-    let mut table = Table::new(TABLE);
+pub fn masquerade(cluster: &Cluster, options: &Options) -> Table {
+    let mut table = refusals();
     let mut source_nat = Vec::new();
     let mut accept = Vec::new();
     for family in [Family::V4, Family::V6] {
-        let of_family = |network: &IpNetwork| Family::of(network) == family;
-        let networks: BTreeSet<_> = cluster
-            .pod_networks
-            .iter()
-            .copied()
-            .map(masked)
-            .filter(of_family)
-            .collect();
+        let networks = pod_networks(cluster, family);
         if networks.is_empty() {
             continue;
         }
-        let inside: BTreeSet<_> = networks
-            .iter()
-            .copied()
-            .chain(node_addresses(cluster))
-            .filter(of_family)
-            .collect();
+        let inside = inside(cluster, family, options);
         let names = SetNames::of(family);
         table
             .sets
@@ -60,34 +64,54 @@ pub fn masquerade(cluster: &Cluster, masquerade: bool) -> Table {
             .sets
             .insert(names.inside.to_owned(), interval_set(family, inside));
         accept.extend(accept_cluster(names.pods));
-        let own = cluster
-            .own_lease()
-            .into_iter()
-            .flat_map(|lease| lease.subnets);
-        let own = own.map(masked).filter(of_family);
-        source_nat.extend(own.map(|pods| leave_cluster(pods, &names)));
+        let own = own_subnets(cluster, family).into_iter();
+        source_nat.extend(own.map(|pods| leave_cluster(pods, &names, options.random_fully)));
     }
-    // Before routing, because there need not be a route to a service's address.
     let mut hook = |name: &str, base, rules| {
         table
             .chains
             .insert(name.to_owned(), Chain::base(base, rules));
     };
-    hook(
-        "prerouting",
-        Base::filter(Hook::Prerouting, PRIORITY_FILTER),
-        reject_marked().into(),
-    );
-    hook(
-        "forward",
-        Base::filter(Hook::Forward, PRIORITY_FILTER),
-        accept,
-    );
-    if masquerade {
+    if options.forward {
+        let base = Base::filter(Hook::Forward, PRIORITY_FILTER);
+        hook("forward", base, accept);
+    }
+    if options.masquerade {
         let base = Base::nat(Hook::Postrouting, PRIORITY_SOURCE_NAT);
         hook("postrouting", base, source_nat);
     }
     table
+}
+
+/// The nftables table where iptables does the rest: only what the data path marked is rejected.
+#[must_use]
+pub fn refusals() -> Table {
+    let mut table = Table::new(TABLE);
+    // Before routing, because there need not be a route to a service's address.
+    let base = Base::filter(Hook::Prerouting, PRIORITY_FILTER);
+    let chain = Chain::base(base, reject_marked().into());
+    table.chains.insert("prerouting".to_owned(), chain);
+    table
+}
+
+fn pod_networks(cluster: &Cluster, family: Family) -> BTreeSet<IpNetwork> {
+    let networks = cluster.pod_networks.iter().copied().map(masked);
+    networks.filter(|one| Family::of(one) == family).collect()
+}
+
+/// Destinations that pods talk to under their own address.
+fn inside(cluster: &Cluster, family: Family, options: &Options) -> BTreeSet<IpNetwork> {
+    let mut inside = pod_networks(cluster, family);
+    if !options.nodes {
+        inside.extend(node_addresses(cluster).filter(|one| Family::of(one) == family));
+    }
+    inside
+}
+
+fn own_subnets(cluster: &Cluster, family: Family) -> Vec<IpNetwork> {
+    let lease = cluster.own_lease().into_iter();
+    let subnets = lease.flat_map(|lease| lease.subnets).map(masked);
+    subnets.filter(|one| Family::of(one) == family).collect()
 }
 
 struct SetNames {
@@ -143,13 +167,13 @@ fn interval_set(family: Family, elements: BTreeSet<IpNetwork>) -> Set {
     }
 }
 
-fn leave_cluster(pods: IpNetwork, names: &SetNames) -> Rule {
+fn leave_cluster(pods: IpNetwork, names: &SetNames, random_fully: bool) -> Rule {
     let matches = vec![
         Match::Source(Addresses::Prefix(pods)),
         Match::NotDestination(Addresses::Set(names.inside.to_owned())),
         Match::NotDestination(Addresses::Prefix(names.multicast)),
     ];
-    Rule::new(matches, Verdict::Masquerade { random_fully: true })
+    Rule::new(matches, Verdict::Masquerade { random_fully })
         .comment("pods leave the cluster under the node's address")
 }
 
@@ -177,104 +201,4 @@ fn reject_marked() -> [Rule; 2] {
 }
 
 #[cfg(test)]
-mod tests {
-    use pretty_assertions::assert_eq;
-
-    use super::*;
-    use crate::fixture::{cluster, node};
-
-    fn text(set: &Set) -> Vec<String> {
-        set.elements.iter().map(ToString::to_string).collect()
-    }
-
-    fn networked() -> Cluster {
-        cluster("n1")
-            .with_node(node(
-                "n1",
-                "10.244.1.0/24",
-                "02:00:00:00:00:01",
-                "172.30.0.1",
-            ))
-            .with_node(node(
-                "n2",
-                "10.244.2.0/24",
-                "02:00:00:00:00:02",
-                "172.30.0.2",
-            ))
-    }
-
-    #[test]
-    fn pods_leave_under_the_nodes_address_and_talk_to_pods_and_nodes_under_their_own() {
-        let table = masquerade(&networked(), true);
-        assert_eq!(text(&table.sets["pods4"]), ["10.244.0.0/16"]);
-        assert_eq!(
-            text(&table.sets["inside4"]),
-            ["10.244.0.0/16", "172.30.0.1/32", "172.30.0.2/32"]
-        );
-        let matches = vec![
-            Match::Source(Addresses::Prefix("10.244.1.0/24".parse().unwrap())),
-            Match::NotDestination(Addresses::Set("inside4".to_owned())),
-            Match::NotDestination(Addresses::Prefix("224.0.0.0/4".parse().unwrap())),
-        ];
-        let rule = Rule::new(matches, Verdict::Masquerade { random_fully: true })
-            .comment("pods leave the cluster under the node's address");
-        let base = Base::nat(Hook::Postrouting, 100);
-        assert_eq!(table.chains["postrouting"], Chain::base(base, vec![rule]));
-        assert_eq!(table.sets.len(), 2, "no IPv6 pod network, no IPv6 set");
-    }
-
-    #[test]
-    fn what_the_data_path_marked_is_refused_in_the_way_of_its_protocol() {
-        let table = masquerade(&networked(), true);
-        let verdicts: Vec<_> = table.chains["prerouting"]
-            .rules
-            .iter()
-            .map(|rule| (rule.matches[0].clone(), rule.verdict.clone()))
-            .collect();
-        let marked = Match::Mark(Mark {
-            mask: MARK_REJECT,
-            value: MARK_REJECT,
-        });
-        assert_eq!(
-            verdicts,
-            [
-                (marked.clone(), Some(Verdict::Reject(Reject::TcpReset))),
-                (marked, Some(Verdict::Reject(Reject::PortUnreachable))),
-            ]
-        );
-    }
-
-    #[test]
-    fn without_masquerade_sources_are_left_alone_and_the_rest_stays() {
-        let table = masquerade(&networked(), false);
-        assert_eq!(
-            table.chains.keys().collect::<Vec<_>>(),
-            ["forward", "prerouting"]
-        );
-        let accepted: Vec<_> = table.chains["forward"]
-            .rules
-            .iter()
-            .map(|rule| rule.matches.clone())
-            .collect();
-        let pods = || Addresses::Set("pods4".to_owned());
-        assert_eq!(
-            accepted,
-            [
-                vec![Match::Source(pods())],
-                vec![Match::Destination(pods())]
-            ]
-        );
-    }
-
-    #[test]
-    fn a_second_family_has_its_own_sets_and_rule() {
-        let mut cluster = networked();
-        cluster.pod_networks.push("fd00::/48".parse().unwrap());
-        let mut own = cluster.own_node().unwrap().clone();
-        own.pod_cidrs.push("fd00:0:0:1::/64".parse().unwrap());
-        let table = masquerade(&cluster.with_node(own), true);
-        assert_eq!(text(&table.sets["inside6"]), ["fd00::/48"]);
-        assert_eq!(table.chains["postrouting"].rules.len(), 2);
-        assert_eq!(table.chains["forward"].rules.len(), 4);
-    }
-}
+mod tests;

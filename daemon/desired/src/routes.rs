@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnetwork::IpNetwork;
+use netstate::wireguard::PeerKey;
 use netstate::{FdbEntry, FdbKey, IfName, MacAddr, Neighbour, NeighbourKey, Route, RouteKey, Vni};
 
 pub use admission::RouteProblem;
@@ -28,6 +29,9 @@ pub struct Overlay {
     pub v4: Option<Underlay>,
     /// When the cluster has an IPv6 pod network.
     pub v6: Option<Underlay>,
+    /// Packets to addresses of this node's subnets that no pod has are discarded, instead of being
+    /// sent to wherever the default route leads.
+    pub blackhole: bool,
 }
 
 /// How packets of one family leave this node for others.
@@ -86,20 +90,11 @@ pub struct RouteTables {
     /// A peer's overlay address to its MAC.
     pub neighbours: BTreeMap<NeighbourKey, Neighbour>,
     /// A peer's WireGuard key to where it listens and what it may send.
-    pub wireguard: BTreeMap<WireguardKey, WireguardPeer>,
+    pub wireguard: BTreeMap<PeerKey, WireguardPeer>,
     /// A peer's pod prefix to its gateway.
     pub routes: BTreeMap<RouteKey, Route>,
     /// Leases whose nodes cannot be reached, and why. They are left out; all others are served.
     pub problems: Vec<RouteProblem>,
-}
-
-/// A peer of a WireGuard device.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WireguardKey {
-    /// The device.
-    pub device: IfName,
-    /// The peer's public key, in base64.
-    pub public_key: String,
 }
 
 /// What a WireGuard device knows of a peer.
@@ -159,6 +154,10 @@ pub fn routes(cluster: &Cluster, overlay: &Overlay) -> RouteTables {
         {
             add_family(&leases, own.as_ref(), underlay, v4, &mut tables);
         }
+    }
+    if let Some(own) = own.filter(|_| overlay.blackhole) {
+        let holes = own.subnets.into_iter().map(Route::blackhole);
+        tables.routes.extend(holes.map(|route| (route.key, route)));
     }
     tables
 }
@@ -259,10 +258,12 @@ fn add_peer(
                 v6: second,
             },
         ) => {
-            if let Some(data) = if v4 { first } else { second } {
-                let key = WireguardKey {
+            let data = if v4 { first } else { second }.as_ref();
+            // What is no key is none of a lease either.
+            if let Some((data, Ok(public_key))) = data.map(|one| (one, one.public_key.parse())) {
+                let key = PeerKey {
                     device: device.clone(),
-                    public_key: data.public_key.clone(),
+                    public_key,
                 };
                 let known = WireguardPeer {
                     endpoint: SocketAddr::new(peer.public_ip, data.port),

@@ -3,6 +3,7 @@
 mod error;
 mod etcd;
 mod net_conf;
+mod overlay;
 mod settings;
 
 #[cfg(test)]
@@ -16,6 +17,7 @@ use regex::Regex;
 
 pub use self::error::ConfigError;
 pub use self::net_conf::{BackendConf, NetConf, VXLAN_PORT, VxlanConf, WireguardConf};
+pub use self::overlay::{MasqueradeBackend, OverlayOptions, TxChecksum};
 pub use self::settings::{Bind, Datapath, LogFormat, Settings};
 use crate::lease::etcd::EtcdSettings;
 use crate::translate::AnnotationKeys;
@@ -40,8 +42,8 @@ pub struct Config {
     pub set_network_unavailable: bool,
     /// Every path the subnet file is written to.
     pub subnet_files: Vec<PathBuf>,
-    /// Whether pod traffic leaving the cluster is masqueraded.
-    pub ip_masq: bool,
+    /// The rules and devices of the overlay.
+    pub overlay: OverlayOptions,
     /// What carries Services and policy.
     pub datapath: Datapath,
     /// Whether Services are programmed.
@@ -118,6 +120,7 @@ impl Config {
     /// # Errors
     /// The first field that is wrong, with value and remedy.
     pub fn check(settings: Settings, leases: LeaseSource) -> Result<Self, ConfigError> {
+        let overlay = OverlayOptions::of(&settings);
         let state_dir = absolute("state-dir", settings.state_dir, "/run/towline")?;
         let subnet_files = match settings.subnet_file {
             Some(file) => vec![absolute("subnet-file", Some(file), "")?],
@@ -131,6 +134,7 @@ impl Config {
             None => state_dir.join("towlined.sock"),
         };
         Ok(Self {
+            overlay,
             node_name: node_name(settings.node_name)?,
             kubeconfig: settings.kubeconfig,
             leases,
@@ -144,7 +148,6 @@ impl Config {
             annotations: annotations(settings.kube_annotation_prefix)?,
             set_network_unavailable: settings.set_node_network_unavailable.unwrap_or(true),
             subnet_files,
-            ip_masq: settings.ip_masq.unwrap_or(true),
             datapath: settings.datapath.unwrap_or(Datapath::Ebpf),
             services: settings.services.unwrap_or(true),
             policy: settings.policy.unwrap_or(true),

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::overlay::{MasqueradeBackend, TxChecksum};
+
 /// Settings as given: `None` (or an empty list) means "not said here".
 #[derive(Args, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -123,6 +125,35 @@ pub struct Settings {
     #[arg(long, env = "TOWLINED_IP_MASQ", value_name = "BOOL", num_args = 0..=1,
           require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
     pub ip_masq: Option<bool>,
+
+    /// Masquerade pod traffic to nodes too, as flannel does [default: false]
+    #[arg(long, env = "TOWLINED_IP_MASQ_NODES", value_name = "BOOL", num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    pub ip_masq_nodes: Option<bool>,
+
+    /// Let masqueraded connections keep their source ports where they can [default: false]
+    #[arg(long, env = "TOWLINED_IP_MASQ_FULLY_RANDOM_DISABLE", value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          action = ArgAction::Set)]
+    pub ip_masq_fully_random_disable: Option<bool>,
+
+    /// Accept pod traffic where packets are forwarded [default: true]
+    #[arg(long, env = "TOWLINED_IPTABLES_FORWARD_RULES", value_name = "BOOL", num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    pub iptables_forward_rules: Option<bool>,
+
+    /// What masquerades and accepts pod traffic [default: nftables]
+    #[arg(long, env = "TOWLINED_MASQUERADE_BACKEND", value_name = "KIND")]
+    pub masquerade_backend: Option<MasqueradeBackend>,
+
+    /// Discard packets to addresses of this node's subnet that no pod has [default: false]
+    #[arg(long, env = "TOWLINED_IP_BLACKHOLE_ROUTE", value_name = "BOOL", num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    pub ip_blackhole_route: Option<bool>,
+
+    /// Whether VXLAN devices leave checksums to the interface below [default: auto]
+    #[arg(long, env = "TOWLINED_VXLAN_TX_CHECKSUM", value_name = "KIND")]
+    pub vxlan_tx_checksum: Option<TxChecksum>,
 
     /// What carries Services and NetworkPolicy [default: ebpf]
     #[arg(long, env = "TOWLINED_DATAPATH", value_name = "KIND")]
@@ -272,6 +303,14 @@ impl Settings {
             public_ipv6: self.public_ipv6.or(under.public_ipv6),
             subnet_file: self.subnet_file.or(under.subnet_file),
             ip_masq: self.ip_masq.or(under.ip_masq),
+            ip_masq_nodes: self.ip_masq_nodes.or(under.ip_masq_nodes),
+            ip_masq_fully_random_disable: self
+                .ip_masq_fully_random_disable
+                .or(under.ip_masq_fully_random_disable),
+            iptables_forward_rules: self.iptables_forward_rules.or(under.iptables_forward_rules),
+            masquerade_backend: self.masquerade_backend.or(under.masquerade_backend),
+            ip_blackhole_route: self.ip_blackhole_route.or(under.ip_blackhole_route),
+            vxlan_tx_checksum: self.vxlan_tx_checksum.or(under.vxlan_tx_checksum),
             datapath: self.datapath.or(under.datapath),
             services: self.services.or(under.services),
             policy: self.policy.or(under.policy),

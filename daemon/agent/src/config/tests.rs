@@ -75,12 +75,12 @@ fn both_families_and_every_backend_are_read() {
         with(r#"{"Type": "alloc"}"#).unwrap().backend,
         BackendConf::Alloc
     );
-    let wireguard = with(r#"{"Type": "wireguard", "ListenPort": 7, "PSK": "x"}"#).unwrap();
+    let wireguard = with(r#"{"Type": "wireguard", "ListenPort": 7, "PSK": "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="}"#).unwrap();
     let expected = WireguardConf {
         port: 7,
         port_v6: 51821,
         mtu: None,
-        preshared_key: Some("x".to_owned()),
+        preshared_key: Some(netstate::wireguard::Key::new([1; 32])),
         keepalive: 0,
     };
     assert_eq!(wireguard.backend, BackendConf::Wireguard(expected));
@@ -155,7 +155,7 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!(config.metrics, Some("127.0.0.1:10249".parse().unwrap()));
     assert_eq!(config.healthz, ["0.0.0.0:10256".parse().unwrap()]);
     assert_eq!(config.resync, Duration::from_secs(10));
-    assert!(config.ip_masq && config.services && config.policy);
+    assert!(config.overlay.rules.masquerade && config.services && config.policy);
 }
 
 #[test]

@@ -1,22 +1,57 @@
-//! The nftables table: masquerade, forwarding of pod traffic, rejection of what has no backend.
+//! Masquerade and forwarding of pod traffic, and rejection of what has no backend: in nftables, or
+//! in chains of our own in iptables; and what is left of flanneld's rules.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use desired::cluster::Cluster;
-use desired::masquerade::{TABLE, masquerade};
-use hostnet::{NftTarget, Nftables};
-use netstate::{Report, Wanted, reconcile};
+use desired::masquerade::{
+    FORWARD_CHAIN, Options, POSTROUTING_CHAIN, TABLE, iptables, masquerade, refusals,
+};
+use hostnet::iptables::IptablesTarget;
+use hostnet::{ErrorKind, NftTarget, Nftables};
+use netstate::iptables::Owned;
+use netstate::nft::{Family, Table};
+use netstate::{Failure, Report, Target as _, Wanted, reconcile};
 
-use super::run::{Pass, Reconciler};
+use super::run::{Pass, Reconciler, merge};
+use super::succession::Succession;
+use crate::config::{MasqueradeBackend, OverlayOptions};
 
 /// Name of the loop.
 pub const NAME: &str = "masquerade";
 
-/// The loop that keeps `inet towline`.
+/// What the loop is to keep.
+#[derive(Clone, Debug, Default)]
+pub struct MasqueradeSettings {
+    /// What the settings say of rules.
+    pub options: OverlayOptions,
+    /// Whether there is a data path that marks packets to be rejected, which nftables does with
+    /// either backend.
+    pub refusals: bool,
+    /// Where this daemon itself answers, so that it does not take itself for flanneld.
+    pub healthz: Vec<SocketAddr>,
+}
+
+/// The loop that keeps `inet towline`, or our chains in iptables.
 pub struct MasqueradeLoop {
-    target: NftTarget,
-    ip_masq: bool,
+    nftables: NftTarget,
+    chains: Vec<Chains>,
+    succession: Succession,
+    rules: Options,
+    backend: MasqueradeBackend,
+    /// Whether the data path marks packets to be rejected.
+    refusals: bool,
+    /// Nothing of an earlier run with the other backend is left.
+    settled: bool,
+}
+
+/// Our chain in one table of one family.
+struct Chains {
+    family: Family,
+    table: &'static str,
+    target: IptablesTarget,
 }
 
 // === impl MasqueradeLoop ===
@@ -26,9 +61,98 @@ impl MasqueradeLoop {
     ///
     /// # Errors
     /// When the kernel has no nftables.
-    pub fn open(ip_masq: bool) -> hostnet::Result<Self> {
-        let target = NftTarget::new(Nftables::open()?, TABLE);
-        Ok(Self { target, ip_masq })
+    pub fn open(settings: &MasqueradeSettings) -> hostnet::Result<Self> {
+        let tables = [("nat", POSTROUTING_CHAIN), ("filter", FORWARD_CHAIN)];
+        let chains = [Family::V4, Family::V6].into_iter().flat_map(|family| {
+            tables.map(|(table, chain)| Chains {
+                family,
+                table,
+                target: IptablesTarget::new(family, table, &[chain]),
+            })
+        });
+        Ok(Self {
+            nftables: NftTarget::new(Nftables::open()?, TABLE),
+            chains: chains.collect(),
+            succession: Succession::open(&settings.healthz)?,
+            rules: settings.options.rules,
+            backend: settings.options.backend,
+            refusals: settings.refusals,
+            settled: false,
+        })
+    }
+
+    fn keep_table(&mut self, table: Option<Table>) -> Report {
+        let wanted = table.map(|table| (table.name.clone(), table));
+        let wanted = wanted.into_iter().collect();
+        let mut nft = Wanted::new("nftables", &mut self.nftables, &wanted);
+        reconcile(&mut [&mut nft])
+    }
+
+    /// Our chains as `cluster` asks for them.
+    fn keep_chains(&mut self, cluster: &Cluster) -> Report {
+        let mut report = Report::default();
+        for Chains {
+            family,
+            table,
+            target,
+        } in &mut self.chains
+        {
+            let tables = iptables(cluster, &self.rules, *family);
+            let owned = if *table == "nat" {
+                tables.nat
+            } else {
+                tables.filter
+            };
+            let wanted: BTreeMap<String, Owned> = match owned.is_empty() {
+                true => BTreeMap::new(),
+                false => BTreeMap::from([((*table).to_owned(), owned)]),
+            };
+            let mut chain = Wanted::new("iptables", target, &wanted);
+            merge(&mut report, reconcile(&mut [&mut chain]));
+        }
+        report
+    }
+
+    /// Removes our chains that an earlier run with the other backend left, once. Where there is no
+    /// iptables program, there was none to make them.
+    fn settle(&mut self) -> Report {
+        let mut report = Report::default();
+        if self.settled {
+            return report;
+        }
+        for chains in &mut self.chains {
+            let found = chains.target.observe().map(|found| !found.is_empty());
+            let removed = found.and_then(|there| match there {
+                true => chains.target.delete(&chains.table.to_owned()).map(|()| 1),
+                false => Ok(0),
+            });
+            match removed {
+                Ok(count) => report.deletes += count,
+                Err(error) if error.kind == ErrorKind::Unsupported => {}
+                Err(error) => report.errors.push(failure("iptables", &error)),
+            }
+        }
+        self.settled = report.errors.is_empty();
+        report
+    }
+
+    fn take_over(&mut self) -> Report {
+        let mut report = Report::default();
+        match self.succession.take_over() {
+            // Not drift: nobody had changed what is ours.
+            Ok(_) => {}
+            Err(error) => report.errors.push(failure("flannel", &error)),
+        }
+        report
+    }
+}
+
+fn failure(table: &'static str, error: &hostnet::Error) -> Failure {
+    Failure {
+        table,
+        action: "delete",
+        key: String::new(),
+        message: error.to_string(),
     }
 }
 
@@ -37,10 +161,22 @@ impl Reconciler for MasqueradeLoop {
         NAME
     }
 
-    fn pass(&mut self, cluster: &Arc<Cluster>, _: Pass) -> Report {
-        let table = masquerade(cluster, self.ip_masq);
-        let wanted = BTreeMap::from([(table.name.clone(), table)]);
-        let mut nft = Wanted::new("nftables", &mut self.target, &wanted);
-        reconcile(&mut [&mut nft])
+    fn pass(&mut self, cluster: &Arc<Cluster>, pass: Pass) -> Report {
+        let mut report = match self.backend {
+            MasqueradeBackend::Nftables => {
+                let mut report = self.keep_table(Some(masquerade(cluster, &self.rules)));
+                merge(&mut report, self.settle());
+                report
+            }
+            MasqueradeBackend::Iptables => {
+                let mut report = self.keep_table(self.refusals.then(refusals));
+                merge(&mut report, self.keep_chains(cluster));
+                report
+            }
+        };
+        if pass.look {
+            merge(&mut report, self.take_over());
+        }
+        report
     }
 }

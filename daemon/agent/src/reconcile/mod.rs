@@ -7,11 +7,12 @@ mod overlay_device;
 pub mod policy;
 mod run;
 pub mod services;
+pub mod succession;
 #[cfg(test)]
 mod tables_tests;
 #[cfg(test)]
 mod tests;
 
 pub use self::map::Map;
-pub use self::overlay_device::{AddressTarget, SysctlTarget, Vtep, VtepTarget};
+pub use self::overlay_device::{AddressTarget, ChecksumTarget, SysctlTarget, Vtep, VtepTarget};
 pub use self::run::{Panicked, Pass, Reconciler, run};

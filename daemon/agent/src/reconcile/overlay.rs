@@ -1,20 +1,25 @@
 //! The overlay: devices, addresses, kernel parameters, peers' tables and the subnet file.
 
+mod key_file;
 mod plan;
 mod tunnel;
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use desired::cluster::Cluster;
 use desired::routes::{RouteProblem, RouteTables, routes};
 use hostnet::{Netlink, RouteTarget};
+use netstate::wireguard::Key;
 use netstate::{Failure, Report, Wanted, reconcile};
 use tokio::sync::watch;
 
-use self::plan::{Facts, Plan, device_name, plan};
+use self::plan::{Facts, Plan, asked, asked_choice, device_name, plan};
 use self::tunnel::Tunnel;
+use super::overlay_device::SysctlTarget;
 use super::run::{Pass, Reconciler, merge};
-use crate::config::{BackendConf, NetConf, UplinkChoice};
+use crate::config::{BackendConf, NetConf, OverlayOptions, UplinkChoice};
 use crate::host;
 use crate::lease::Lease;
 use crate::subnet_file::{SubnetEnv, SubnetFiles};
@@ -32,10 +37,12 @@ pub struct OverlaySettings {
     pub net: NetConf,
     /// Which interface carries it.
     pub uplink: UplinkChoice,
-    /// Told to plugins in the subnet file.
-    pub ip_masq: bool,
+    /// What the settings say of devices and rules.
+    pub options: OverlayOptions,
     /// The subnet files.
     pub subnet_files: SubnetFiles,
+    /// Folder for what outlives the daemon: the WireGuard key.
+    pub state_dir: PathBuf,
 }
 
 /// The overlay loop's tables.
@@ -43,7 +50,10 @@ pub struct OverlayLoop {
     settings: OverlaySettings,
     netlink: Netlink,
     tunnels: Vec<Tunnel>,
+    forwarding: SysctlTarget,
     routes: RouteTarget,
+    tx_checksum: Option<bool>,
+    wireguard_key: Option<Key>,
     lease: watch::Sender<Option<Lease>>,
     problems: Vec<RouteProblem>,
     waiting_said: bool,
@@ -55,14 +65,24 @@ impl OverlayLoop {
     /// Works in the network namespace of the calling thread; tells `lease` what it has set up.
     ///
     /// # Errors
-    /// When no netlink socket can be opened.
+    /// When no netlink socket can be opened, or the WireGuard key cannot be read or made.
     pub fn open(
         settings: OverlaySettings,
         lease: watch::Sender<Option<Lease>>,
     ) -> anyhow::Result<Self> {
+        let wireguard_key = match settings.net.backend {
+            BackendConf::Wireguard(_) => Some(key_file::load(
+                &settings.state_dir,
+                Path::new(key_file::FLANNELS),
+            )?),
+            _ => None,
+        };
         Ok(Self {
             netlink: Netlink::open()?,
             tunnels: open_tunnels(&settings.net)?,
+            forwarding: SysctlTarget::new(forwarding(&settings.net).into_keys().collect()),
+            tx_checksum: settings.options.tx_checksum.wanted(&host::kernel_release()),
+            wireguard_key,
             routes: RouteTarget::new(Netlink::open()?),
             settings,
             lease,
@@ -77,7 +97,14 @@ impl OverlayLoop {
         for tunnel in &mut self.tunnels {
             macs[usize::from(!tunnel.v4)] = tunnel.mac().map_err(|error| error.to_string())?;
         }
-        plan(&self.settings.net, cluster, &Facts { uplink, macs })
+        let facts = Facts {
+            uplink,
+            macs,
+            tx_checksum: self.tx_checksum,
+            wireguard_key: self.wireguard_key,
+            blackhole: self.settings.options.blackhole,
+        };
+        plan(&self.settings.net, cluster, &facts)
     }
 
     fn uplink(&mut self, cluster: &Cluster) -> Result<Uplink, String> {
@@ -92,8 +119,8 @@ impl OverlayLoop {
             v4: self.settings.net.v4.is_some(),
             v6: self.settings.net.v6.is_some(),
         };
-        let choice = &self.settings.uplink;
-        choose(choice, &interfaces, &node, families, kernel_source_to).map_err(|e| e.to_string())
+        let choice = asked_choice(&self.settings.uplink, &asked(cluster));
+        choose(&choice, &interfaces, &node, families, kernel_source_to).map_err(|e| e.to_string())
     }
 
     fn set_up_devices(&mut self, plan: &Plan) -> Report {
@@ -110,7 +137,9 @@ impl OverlayLoop {
     fn set_up_peers(&mut self, cluster: &Cluster, lease: &Lease) -> Report {
         let tables = routes(cluster, &lease.overlay);
         self.tell(&tables);
-        let mut report = Report::default();
+        let sysctls = forwarding(&self.settings.net);
+        let mut forwarding = Wanted::new("sysctl", &mut self.forwarding, &sysctls);
+        let mut report = reconcile(&mut [&mut forwarding]);
         for tunnel in &mut self.tunnels {
             let subnet = lease.subnets.iter().find(|one| one.is_ipv4() == tunnel.v4);
             if let Some(subnet) = subnet {
@@ -137,7 +166,7 @@ impl OverlayLoop {
             networks: self.settings.net.networks().collect(),
             subnets: lease.subnets.clone(),
             mtu: lease.mtu,
-            ip_masq: self.settings.ip_masq,
+            ip_masq: self.settings.options.rules.masquerade,
         };
         let wanted = self.settings.subnet_files.wanted(&env);
         let mut files = Wanted::new("subnet-file", &mut self.settings.subnet_files, &wanted);
@@ -190,13 +219,23 @@ impl Reconciler for OverlayLoop {
 
 /// The tables of each overlay device of the configuration.
 fn open_tunnels(net: &NetConf) -> anyhow::Result<Vec<Tunnel>> {
-    let BackendConf::Vxlan(conf) = &net.backend else {
-        return Ok(Vec::new());
-    };
-    let open = |v4| Ok(Tunnel::open(device_name(conf.vni, v4)?, v4)?);
-    net.networks()
-        .map(|network| open(network.is_ipv4()))
-        .collect()
+    let mut tunnels = Vec::new();
+    for network in net.networks() {
+        let v4 = network.is_ipv4();
+        if let Some(name) = device_name(&net.backend, v4)? {
+            tunnels.push(Tunnel::open(name, v4, &net.backend)?);
+        }
+    }
+    Ok(tunnels)
+}
+
+/// The parameters without which nothing is forwarded, unless somebody else carries packets.
+fn forwarding(net: &NetConf) -> BTreeMap<String, String> {
+    if net.backend == BackendConf::Alloc {
+        return BTreeMap::new();
+    }
+    let families = net.networks().map(|network| network.is_ipv4());
+    families.map(SysctlTarget::for_forwarding).collect()
 }
 
 /// A pass that could not work out what it wants.

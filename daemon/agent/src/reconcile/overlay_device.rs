@@ -1,17 +1,17 @@
-//! The overlay's VXLAN device, its addresses and kernel parameters, as Targets.
+//! The overlay's devices, their addresses and kernel parameters, as Targets.
 
 use std::collections::BTreeMap;
 
-use hostnet::{Netlink, Result, sysctl};
+use hostnet::{LinkDetails, LinkInfo, Netlink, Result, sysctl};
 use ipnetwork::IpNetwork;
 use netstate::{Address, IfName, Link, LinkKind, MacAddr, Mtu, Target, Vxlan};
 
-/// The VXLAN device as it should be or is.
+/// An overlay device as it should be or is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Vtep {
-    /// What cannot be changed once it exists; `None` if the name belongs to no VXLAN device.
-    pub vxlan: Option<Vxlan>,
-    /// Its Ethernet address.
+    /// What it is, which cannot be changed once it exists.
+    pub kind: LinkKind,
+    /// Its Ethernet address; WireGuard and IP-in-IP devices have none.
     pub mac: Option<MacAddr>,
     /// Its MTU.
     pub mtu: Option<Mtu>,
@@ -22,6 +22,13 @@ pub struct Vtep {
 /// The one device called `name`.
 #[derive(Debug)]
 pub struct VtepTarget {
+    netlink: Netlink,
+    name: IfName,
+}
+
+/// Whether the one device called `name` leaves checksums to what is below it.
+#[derive(Debug)]
+pub struct ChecksumTarget {
     netlink: Netlink,
     name: IfName,
 }
@@ -57,11 +64,26 @@ impl VtepTarget {
         Ok(self.netlink.link(&self.name)?.and_then(|link| link.mac))
     }
 
-    fn create(&mut self, wanted: &Vtep, vxlan: Vxlan) -> Result<()> {
-        let mut link = Link::new(self.name.clone(), LinkKind::Vxlan(vxlan)).up();
+    fn create(&mut self, wanted: &Vtep) -> Result<()> {
+        let mut link = Link::new(self.name.clone(), wanted.kind.clone()).up();
         link.mac = wanted.mac;
         link.mtu = wanted.mtu;
         self.netlink.create_link(&link)
+    }
+
+    fn kind(&mut self, link: &LinkInfo) -> Result<LinkKind> {
+        if let Some(vxlan) = link.vxlan.clone() {
+            let device = match link.vxlan_device.filter(|index| *index != 0) {
+                Some(index) => self.netlink.link_by_index(index)?.map(|below| below.name),
+                None => None,
+            };
+            return Ok(LinkKind::Vxlan(Vxlan { device, ..vxlan }));
+        }
+        Ok(match (link.kind.as_str(), link.details) {
+            ("ipip", LinkDetails::Ipip(local)) => LinkKind::Ipip { local },
+            ("wireguard", _) => LinkKind::Wireguard,
+            (other, _) => LinkKind::Other(other.to_owned()),
+        })
     }
 }
 
@@ -74,13 +96,8 @@ impl Target for VtepTarget {
         let Some(link) = self.netlink.link(&self.name)? else {
             return Ok(BTreeMap::new());
         };
-        let device = match link.vxlan_device.filter(|index| *index != 0) {
-            Some(index) => self.netlink.link_by_index(index)?.map(|below| below.name),
-            None => None,
-        };
-        let vxlan = link.vxlan.map(|vxlan| Vxlan { device, ..vxlan });
         let vtep = Vtep {
-            vxlan,
+            kind: self.kind(&link)?,
             mac: link.mac,
             mtu: link.mtu,
             up: link.up,
@@ -88,17 +105,14 @@ impl Target for VtepTarget {
         Ok(BTreeMap::from([(link.name, vtep)]))
     }
 
-    /// Changes what can be changed; a device with other VXLAN parameters is made anew.
+    /// Changes what can be changed; one of another kind or with other parameters is made anew.
     fn put(&mut self, name: &IfName, wanted: &Vtep) -> Result<()> {
-        let Some(vxlan) = wanted.vxlan.clone() else {
-            return Ok(());
-        };
         match self.observe()?.remove(name) {
-            None => self.create(wanted, vxlan),
-            Some(found) if found.vxlan != wanted.vxlan => {
+            None => self.create(wanted),
+            Some(found) if found.kind != wanted.kind => {
                 tracing::info!(device = %name, ?found, ?wanted, "overlay device is made anew");
                 self.netlink.delete_link(name)?;
-                self.create(wanted, vxlan)
+                self.create(wanted)
             }
             Some(found) => {
                 if let Some(mac) = wanted.mac.filter(|mac| found.mac != Some(*mac)) {
@@ -114,6 +128,36 @@ impl Target for VtepTarget {
 
     fn delete(&mut self, name: &IfName) -> Result<()> {
         self.netlink.delete_link(name)
+    }
+}
+
+// === impl ChecksumTarget ===
+
+impl ChecksumTarget {
+    /// Works on `netlink`'s namespace.
+    #[must_use]
+    pub const fn new(netlink: Netlink, name: IfName) -> Self {
+        Self { netlink, name }
+    }
+}
+
+impl Target for ChecksumTarget {
+    type Key = IfName;
+    type Value = bool;
+    type Error = hostnet::Error;
+
+    fn observe(&mut self) -> Result<BTreeMap<IfName, bool>> {
+        let on = self.netlink.tx_checksum_offload(&self.name)?;
+        Ok(BTreeMap::from([(self.name.clone(), on)]))
+    }
+
+    fn put(&mut self, name: &IfName, on: &bool) -> Result<()> {
+        self.netlink.set_tx_checksum_offload(name, *on)
+    }
+
+    /// Nobody wants it otherwise.
+    fn delete(&mut self, _: &IfName) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -166,20 +210,25 @@ impl SysctlTarget {
         Self { names }
     }
 
-    /// What must be so for packets to pass between pods, device and uplink.
-    ///
-    /// Replies may come in through the overlay for what left by another way (host ports, node
-    /// addresses), so its reverse path filter is loose (RFC 3704).
+    /// What must be so for packets of a family to pass between pods and uplink.
     #[must_use]
-    pub fn for_overlay(device: &IfName, v4: bool) -> BTreeMap<String, String> {
-        let own = |family: &str, name: &str| format!("net/{family}/conf/{device}/{name}");
-        let forwarding = if v4 {
+    pub fn for_forwarding(v4: bool) -> (String, String) {
+        let name = if v4 {
             "net/ipv4/ip_forward"
         } else {
             "net/ipv6/conf/all/forwarding"
         };
+        (name.to_owned(), "1".to_owned())
+    }
+
+    /// What must be so for packets to pass an overlay device.
+    ///
+    /// Replies may come in through the overlay for what left by another way (host ports, node
+    /// addresses), so its reverse path filter is loose (RFC 3704).
+    #[must_use]
+    pub fn for_overlay(device: &IfName) -> BTreeMap<String, String> {
+        let own = |family: &str, name: &str| format!("net/{family}/conf/{device}/{name}");
         BTreeMap::from([
-            (forwarding.to_owned(), "1".to_owned()),
             (own("ipv4", "rp_filter"), "2".to_owned()),
             (own("ipv6", "accept_ra"), "0".to_owned()),
         ])

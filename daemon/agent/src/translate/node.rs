@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-use desired::cluster::{Announced, Node};
+use desired::cluster::{Announced, AskedAddresses, Node};
 use desired::lease::Attributes;
 use desired::lease::attributes::Json;
 use ipnetwork::IpNetwork;
@@ -33,6 +33,10 @@ pub struct AnnotationKeys {
     pub public_ip_overwrite: String,
     /// The same for IPv6.
     pub public_ipv6_overwrite: String,
+    /// Written by an administrator: use and announce this address of the node.
+    pub node_public_ip: String,
+    /// The same for IPv6.
+    pub node_public_ipv6: String,
 }
 
 /// A `--kube-annotation-prefix` that cannot be one.
@@ -64,6 +68,8 @@ impl AnnotationKeys {
             public_ipv6: key("public-ipv6"),
             public_ip_overwrite: key("public-ip-overwrite"),
             public_ipv6_overwrite: key("public-ipv6-overwrite"),
+            node_public_ip: key("node-public-ip"),
+            node_public_ipv6: key("node-public-ipv6"),
         })
     }
 }
@@ -95,6 +101,7 @@ pub fn node(
             keys,
         };
         node.announced = reader.announced();
+        node.asked = reader.asked();
     }
     Ok(fields.done(node))
 }
@@ -175,6 +182,17 @@ impl Reader<'_> {
         self.fields.keep(&annotation(key), &value, read)
     }
 
+    /// What an administrator asks for; an address that is none is as good as not asked for.
+    fn asked(&mut self) -> AskedAddresses {
+        let keys = self.keys;
+        AskedAddresses {
+            public_ip: self.address(&keys.node_public_ip).flatten(),
+            public_ipv6: self.address(&keys.node_public_ipv6).flatten(),
+            announced: self.address(&keys.public_ip_overwrite).flatten(),
+            announced_v6: self.address(&keys.public_ipv6_overwrite).flatten(),
+        }
+    }
+
     /// An address, if there is one; `None` if it is none.
     fn address<T: FromStr>(&mut self, key: &str) -> Option<Option<T>> {
         let Some(text) = self.get(key).map(str::to_owned) else {
@@ -245,6 +263,7 @@ mod tests {
             ],
             addresses: vec!["172.30.0.2".parse().unwrap()],
             announced,
+            asked: AskedAddresses::default(),
         }
     }
 
@@ -311,6 +330,26 @@ mod tests {
                 .collect();
             assert_eq!(fields, [format!("metadata.annotations[{PREFIX}/{field}]")]);
         }
+    }
+
+    #[test]
+    fn an_administrators_addresses_are_read_and_wrong_ones_are_named() {
+        let asked = translated(json!({
+            "flannel.alpha.coreos.com/node-public-ip": "172.30.0.9",
+            "flannel.alpha.coreos.com/public-ip-overwrite": "203.0.113.9",
+            "flannel.alpha.coreos.com/public-ipv6-overwrite": "2001:db8::9",
+            "flannel.alpha.coreos.com/node-public-ipv6": "172.30.0.9",
+        }));
+        let expected = AskedAddresses {
+            public_ip: "172.30.0.9".parse().ok(),
+            public_ipv6: None,
+            announced: "203.0.113.9".parse().ok(),
+            announced_v6: "2001:db8::9".parse().ok(),
+        };
+        assert_eq!(asked.value.asked, expected);
+        let fields: Vec<_> = asked.problems.iter().map(|p| p.field.as_str()).collect();
+        let wrong = "metadata.annotations[flannel.alpha.coreos.com/node-public-ipv6]";
+        assert_eq!(fields, [wrong]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
+use netstate::wireguard::Key;
 use thiserror::Error;
 
 use crate::cluster::Node;
@@ -229,7 +230,8 @@ impl Backend {
             }
             "wireguard" => {
                 let remedy = "use {\"PublicKey\":\"…\",\"Port\":51820}";
-                let usable = |data: &WireguardData| data.port != 0;
+                let usable =
+                    |data: &WireguardData| data.port != 0 && data.public_key.parse::<Key>().is_ok();
                 Self::Wireguard {
                     v4: data("BackendData", v4, remedy, usable)?,
                     v6: data("BackendV6Data", v6, remedy, usable)?,

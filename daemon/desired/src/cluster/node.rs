@@ -1,6 +1,6 @@
 //! Nodes as their objects describe them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
@@ -18,6 +18,21 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// How its pods are reached, when its annotations say so.
     pub announced: Option<Announced>,
+    /// What an administrator has written on it about its addresses.
+    pub asked: AskedAddresses,
+}
+
+/// Addresses that an administrator has written on a Node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AskedAddresses {
+    /// The address to use and announce (`node-public-ip`), as `--public-ip` says it.
+    pub public_ip: Option<Ipv4Addr>,
+    /// The same for IPv6 (`node-public-ipv6`).
+    pub public_ipv6: Option<Ipv6Addr>,
+    /// The address to announce whatever is used (`public-ip-overwrite`).
+    pub announced: Option<Ipv4Addr>,
+    /// The same for IPv6 (`public-ipv6-overwrite`).
+    pub announced_v6: Option<Ipv6Addr>,
 }
 
 impl Node {
@@ -29,6 +44,7 @@ impl Node {
             pod_cidrs: Vec::new(),
             addresses: Vec::new(),
             announced: None,
+            asked: AskedAddresses::default(),
         }
     }
 }

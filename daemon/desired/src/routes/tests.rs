@@ -28,6 +28,7 @@ fn vxlan(device: &str, mac: &str, direct_routing: bool) -> Carrier {
 
 fn overlay(carrier: Carrier) -> Overlay {
     Overlay {
+        blackhole: false,
         v4: Some(underlay("172.30.0.1", carrier)),
         v6: None,
     }
@@ -266,8 +267,8 @@ fn ipip_and_wireguard_have_devices_of_their_own() {
         )
     };
     let cluster = stored(&[
-        ("10.244.1.0-24", &wireguard("172.30.0.1", "one=")),
-        ("10.244.2.0-24", &wireguard("192.0.2.2", "two=")),
+        ("10.244.1.0-24", &wireguard("172.30.0.1", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=")),
+        ("10.244.2.0-24", &wireguard("192.0.2.2", "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=")),
     ]);
     let carrier = Carrier::Wireguard {
         device: "flannel-wg".parse().unwrap(),
@@ -276,7 +277,7 @@ fn ipip_and_wireguard_have_devices_of_their_own() {
     assert_eq!(
         lines(&routes(&cluster, &overlay(carrier))),
         [
-            "two= at 192.0.2.2:51820 allowed 10.244.2.0/24",
+            "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI= at 192.0.2.2:51820 allowed 10.244.2.0/24",
             "10.244.0.0/16 dev flannel-wg",
         ]
     );
@@ -288,6 +289,7 @@ fn the_second_family_has_a_device_of_its_own() {
     let cluster = stored(&[("10.244.2.0-24&fd00:2::-64", value)]);
     let v6 = vxlan("flannel-v6.1", "02:00:00:00:06:01", false);
     let overlay = Overlay {
+        blackhole: false,
         v4: None,
         v6: Some(underlay("fd99::1", v6)),
     };
@@ -299,4 +301,16 @@ fn the_second_family_has_a_device_of_its_own() {
             "fd00:2::/64 via fd00:2:: dev flannel-v6.1 onlink",
         ]
     );
+}
+
+#[test]
+fn a_black_hole_lies_below_the_pods_of_this_node() {
+    let overlay = Overlay {
+        blackhole: true,
+        ..over_vxlan()
+    };
+    let tables = routes(&cluster("n1").with_node(own()), &overlay);
+    let hole = Route::blackhole("10.244.1.0/24".parse().unwrap());
+    assert_eq!(hole.key.priority, u32::MAX);
+    assert_eq!(tables.routes, BTreeMap::from([(hole.key, hole)]));
 }

@@ -1,5 +1,6 @@
 //! The `Backend` part: what carries packets between nodes.
 
+use netstate::wireguard::Key;
 use netstate::{Mtu, Vni};
 use serde_json::Value;
 
@@ -55,8 +56,8 @@ pub struct WireguardConf {
     pub port_v6: u16,
     /// MTU of the underlay; the chosen interface's if not given.
     pub mtu: Option<Mtu>,
-    /// A key that all nodes share, in base64.
-    pub preshared_key: Option<String>,
+    /// A key that all nodes share.
+    pub preshared_key: Option<Key>,
     /// Seconds between packets that keep a way through NAT open; 0 for none.
     pub keepalive: u16,
 }
@@ -121,12 +122,23 @@ fn wireguard(fields: &mut Fields<'_>) -> Result<WireguardConf, ConfigError> {
             "one device for each family is what there is; leave it out or write \"separate\"";
         return Err(fields.error("Mode", &mode, remedy));
     }
+    let preshared_key = match fields.string("PSK")?.filter(|text| !text.is_empty()) {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| {
+            // It is a secret: the log does not repeat it.
+            fields.error(
+                "PSK",
+                "…",
+                "write 32 bytes in base64, as `wg genpsk` prints them",
+            )
+        })?),
+    };
     let keepalive = fields.number("PersistentKeepaliveInterval", 0, 65_535)?;
     Ok(WireguardConf {
         port: port(fields, "ListenPort")?.unwrap_or(WIREGUARD_PORTS.0),
         port_v6: port(fields, "ListenPortV6")?.unwrap_or(WIREGUARD_PORTS.1),
         mtu: mtu(fields)?,
-        preshared_key: fields.string("PSK")?,
+        preshared_key,
         keepalive: keepalive
             .and_then(|seconds| seconds.try_into().ok())
             .unwrap_or(0),

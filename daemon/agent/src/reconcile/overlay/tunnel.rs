@@ -1,39 +1,88 @@
 //! One overlay device with everything that hangs on it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use desired::routes::RouteTables;
-use hostnet::{FdbTarget, NeighbourTarget, Netlink};
+use hostnet::wireguard::Wireguard;
+use hostnet::{FdbTarget, NeighbourTarget, Netlink, WireguardDeviceTarget, WireguardPeerTarget};
 use ipnetwork::IpNetwork;
-use netstate::{IfName, MacAddr, Report, Wanted, reconcile};
+use netstate::wireguard::{Key, Peer, PeerKey};
+use netstate::{FdbKey, IfName, MacAddr, NeighbourKey, Report, Wanted, reconcile};
 
 use super::plan::Device;
-use crate::reconcile::overlay_device::{AddressTarget, SysctlTarget, VtepTarget, vtep_address};
+use crate::config::{BackendConf, WireguardConf};
+use crate::reconcile::overlay_device::{
+    AddressTarget, ChecksumTarget, SysctlTarget, VtepTarget, vtep_address,
+};
 use crate::reconcile::run::merge;
 
-/// The tables of a VXLAN device.
+/// The tables of an overlay device.
 pub(super) struct Tunnel {
     pub(super) name: IfName,
     pub(super) v4: bool,
     device: VtepTarget,
     addresses: AddressTarget,
     sysctls: SysctlTarget,
-    neighbours: NeighbourTarget,
-    fdb: FdbTarget,
+    behind: Behind,
+}
+
+/// What tells a device where its peers are.
+enum Behind {
+    /// Neighbours and forwarding entries.
+    Vxlan {
+        neighbours: NeighbourTarget,
+        fdb: FdbTarget,
+        checksum: ChecksumTarget,
+    },
+    /// Routes alone.
+    Ipip,
+    /// The device itself.
+    Wireguard {
+        device: WireguardDeviceTarget,
+        peers: WireguardPeerTarget,
+        preshared_key: Option<Key>,
+        keepalive: u16,
+    },
+}
+
+// === impl Behind ===
+
+impl Behind {
+    fn open(name: &IfName, backend: &BackendConf) -> hostnet::Result<Self> {
+        let device = || name.clone();
+        Ok(match backend {
+            BackendConf::Wireguard(WireguardConf {
+                preshared_key,
+                keepalive,
+                ..
+            }) => Self::Wireguard {
+                device: WireguardDeviceTarget::new(Wireguard::open()?, device()),
+                peers: WireguardPeerTarget::new(Wireguard::open()?, device()),
+                preshared_key: *preshared_key,
+                keepalive: *keepalive,
+            },
+            BackendConf::Vxlan(_) => Self::Vxlan {
+                neighbours: NeighbourTarget::new(Netlink::open()?, device()),
+                fdb: FdbTarget::new(Netlink::open()?, device()),
+                checksum: ChecksumTarget::new(Netlink::open()?, device()),
+            },
+            BackendConf::Ipip { .. } | BackendConf::HostGw | BackendConf::Alloc => Self::Ipip,
+        })
+    }
 }
 
 // === impl Tunnel ===
 
 impl Tunnel {
-    pub(super) fn open(name: IfName, v4: bool) -> hostnet::Result<Self> {
-        let sysctls = SysctlTarget::for_overlay(&name, v4).into_keys().collect();
+    pub(super) fn open(name: IfName, v4: bool, backend: &BackendConf) -> hostnet::Result<Self> {
+        let sysctls = SysctlTarget::for_overlay(&name).into_keys().collect();
         Ok(Self {
             v4,
             device: VtepTarget::new(Netlink::open()?, name.clone()),
             addresses: AddressTarget::new(Netlink::open()?, name.clone(), v4),
             sysctls: SysctlTarget::new(sysctls),
-            neighbours: NeighbourTarget::new(Netlink::open()?, name.clone()),
-            fdb: FdbTarget::new(Netlink::open()?, name.clone()),
+            behind: Behind::open(&name, backend)?,
             name,
         })
     }
@@ -45,31 +94,65 @@ impl Tunnel {
 
     /// The device itself.
     pub(super) fn set_up(&mut self, wanted: &Device) -> Report {
-        let wanted = BTreeMap::from([(self.name.clone(), wanted.vtep.clone())]);
-        let mut device = Wanted::new("overlay-device", &mut self.device, &wanted);
-        reconcile(&mut [&mut device])
+        let vteps = BTreeMap::from([(self.name.clone(), wanted.vtep.clone())]);
+        let mut device = Wanted::new("overlay-device", &mut self.device, &vteps);
+        let mut report = reconcile(&mut [&mut device]);
+        if !report.errors.is_empty() {
+            return report;
+        }
+        match &mut self.behind {
+            Behind::Vxlan { checksum, .. } => {
+                if let Some(on) = wanted.tx_checksum {
+                    let wanted = BTreeMap::from([(self.name.clone(), on)]);
+                    let mut checksum = Wanted::new("tx-checksum", checksum, &wanted);
+                    merge(&mut report, reconcile(&mut [&mut checksum]));
+                }
+            }
+            Behind::Wireguard { device, .. } => {
+                let own = wanted.wireguard.map(|own| (self.name.clone(), own));
+                let own = own.into_iter().collect();
+                let mut device = Wanted::new("wireguard-device", device, &own);
+                merge(&mut report, reconcile(&mut [&mut device]));
+            }
+            Behind::Ipip => {}
+        }
+        report
     }
 
     /// Its address and kernel parameters, and the peers behind it.
     pub(super) fn fill(&mut self, subnet: IpNetwork, tables: &RouteTables) -> Report {
         let wanted_addresses = BTreeMap::from([(vtep_address(subnet), ())]);
-        let wanted_sysctls = SysctlTarget::for_overlay(&self.name, self.v4);
+        let wanted_sysctls = SysctlTarget::for_overlay(&self.name);
         let mut addresses = Wanted::new("overlay-address", &mut self.addresses, &wanted_addresses);
         let mut sysctls = Wanted::new("sysctl", &mut self.sysctls, &wanted_sysctls);
         let mut report = reconcile(&mut [&mut addresses, &mut sysctls]);
-        let (wanted_neighbours, wanted_fdb) = peers_of(&self.name, tables);
-        let mut neighbours = Wanted::new("neighbours", &mut self.neighbours, &wanted_neighbours);
-        let mut fdb = Wanted::new("fdb", &mut self.fdb, &wanted_fdb);
-        merge(&mut report, reconcile(&mut [&mut neighbours, &mut fdb]));
+        match &mut self.behind {
+            Behind::Vxlan {
+                neighbours, fdb, ..
+            } => {
+                let (wanted_neighbours, wanted_fdb) = peers_of(&self.name, tables);
+                let mut neighbours = Wanted::new("neighbours", neighbours, &wanted_neighbours);
+                let mut fdb = Wanted::new("fdb", fdb, &wanted_fdb);
+                merge(&mut report, reconcile(&mut [&mut neighbours, &mut fdb]));
+            }
+            Behind::Wireguard {
+                peers,
+                preshared_key,
+                keepalive,
+                ..
+            } => {
+                let wanted = wireguard_peers(&self.name, tables, *preshared_key, *keepalive);
+                let mut peers = Wanted::new("wireguard-peers", peers, &wanted);
+                merge(&mut report, reconcile(&mut [&mut peers]));
+            }
+            Behind::Ipip => {}
+        }
         report
     }
 }
 
 /// Neighbours and forwarding entries of a device, as the Targets take them.
-pub(crate) type Peers = (
-    BTreeMap<netstate::NeighbourKey, MacAddr>,
-    BTreeMap<netstate::FdbKey, std::net::IpAddr>,
-);
+pub(crate) type Peers = (BTreeMap<NeighbourKey, MacAddr>, BTreeMap<FdbKey, IpAddr>);
 
 /// What `device` must hold of `tables`.
 pub(crate) fn peers_of(device: &IfName, tables: &RouteTables) -> Peers {
@@ -80,4 +163,27 @@ pub(crate) fn peers_of(device: &IfName, tables: &RouteTables) -> Peers {
         neighbours.map(|one| (one.key.clone(), one.mac)).collect(),
         fdb.map(|one| (one.key.clone(), one.remote)).collect(),
     )
+}
+
+/// The peers that a WireGuard device must have, with what all of them have in common.
+fn wireguard_peers(
+    device: &IfName,
+    tables: &RouteTables,
+    preshared_key: Option<Key>,
+    keepalive: u16,
+) -> BTreeMap<PeerKey, Peer> {
+    let of_device = tables
+        .wireguard
+        .iter()
+        .filter(|(key, _)| key.device == *device);
+    let peers = of_device.map(|(key, peer)| {
+        let peer = Peer {
+            endpoint: peer.endpoint,
+            allowed: peer.allowed.clone(),
+            preshared_key,
+            keepalive,
+        };
+        (key.clone(), peer)
+    });
+    peers.collect()
 }

@@ -1,0 +1,8 @@
+//! The overlay loop against a real kernel, in network namespaces of the test's own. Needs root.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod backends;
+mod drift;
+mod host;
+mod uplink;
+mod vxlan;
