@@ -82,7 +82,7 @@ fn alloc_makes_nothing_but_the_subnet_file() {
 }
 
 /// Whether this kernel makes such devices; says loudly what is not tested if it does not.
-fn kernel_has(netlink: &mut Netlink, kind: LinkKind) -> bool {
+fn kernel_has(netlink: &mut Netlink, kind: &LinkKind) -> bool {
     let probe = Link::new(name("probe"), kind.clone());
     match netlink.create_link(&probe) {
         Ok(()) => {
@@ -103,7 +103,7 @@ fn ipip_has_one_device_for_all_nodes() {
         "Backend": {"Type": "ipip", "DirectRouting": true}}"#;
     in_new_namespace(conf, |mut host| {
         let local = "172.30.0.1".parse().unwrap();
-        if !kernel_has(&mut host.netlink, LinkKind::Ipip { local }) {
+        if !kernel_has(&mut host.netlink, &LinkKind::Ipip { local }) {
             return;
         }
         let peers = [(2, "172.30.0.2"), (4, "192.0.2.4")];
@@ -128,7 +128,7 @@ fn wireguard_has_a_device_for_each_family_and_knows_its_peers() {
         "Backend": {"Type": "wireguard", "PersistentKeepaliveInterval": 25,
                     "PSK": "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="}}"#;
     in_new_namespace(conf, |mut host| {
-        if !kernel_has(&mut host.netlink, LinkKind::Wireguard) {
+        if !kernel_has(&mut host.netlink, &LinkKind::Wireguard) {
             return;
         }
         let backend = |seed: u8| {
