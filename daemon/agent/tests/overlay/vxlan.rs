@@ -3,6 +3,7 @@
 use agent::config::{OverlayOptions, TxChecksum};
 use desired::cluster::Node;
 use desired::lease::attributes::VxlanData;
+use hostnet::{PROTOCOL_BOOT, PROTOCOL_TOWLINE};
 use netstate::{Link, LinkKind, Mtu, Vxlan};
 use pretty_assertions::assert_eq;
 
@@ -113,6 +114,26 @@ fn a_device_that_flannel_left_is_adopted_with_its_mac() {
         let after = host.device("flannel.1");
         assert_eq!((after.index, after.mac), (before.index, link.mac));
         assert_eq!(told_macs(&host.told()), [link.mac, None]);
+    });
+}
+
+#[test]
+fn what_flannel_made_for_its_peers_becomes_ours_in_place() {
+    in_new_namespace(DUAL, |mut host| {
+        let all = cluster([peer(2)]);
+        host.pass(&all);
+        let (routes, peers) = (host.routes(), host.peers("flannel-v6.1"));
+        // flannel's routes have protocol `boot`.
+        for route in host.netlink.routes(Some(PROTOCOL_TOWLINE)).unwrap() {
+            host.netlink.delete_route(&route.key, None, None).unwrap();
+            host.netlink.add_route(&route, PROTOCOL_BOOT).unwrap();
+        }
+        assert_eq!(host.routes(), Vec::<String>::new());
+        host.restart();
+        assert_eq!(host.pass(&all), (2, 0));
+        assert_eq!((host.routes(), host.peers("flannel-v6.1")), (routes, peers));
+        let theirs = host.netlink.routes(Some(PROTOCOL_BOOT)).unwrap();
+        assert_eq!(theirs, [], "none is there twice");
     });
 }
 

@@ -1,6 +1,8 @@
 //! The masquerade loop against a real kernel, in network namespaces of the test's own. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod packets;
+
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
