@@ -267,8 +267,14 @@ fn ipip_and_wireguard_have_devices_of_their_own() {
         )
     };
     let cluster = stored(&[
-        ("10.244.1.0-24", &wireguard("172.30.0.1", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=")),
-        ("10.244.2.0-24", &wireguard("192.0.2.2", "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=")),
+        (
+            "10.244.1.0-24",
+            &wireguard("172.30.0.1", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="),
+        ),
+        (
+            "10.244.2.0-24",
+            &wireguard("192.0.2.2", "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI="),
+        ),
     ]);
     let carrier = Carrier::Wireguard {
         device: "flannel-wg".parse().unwrap(),
