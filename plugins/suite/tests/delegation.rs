@@ -286,3 +286,51 @@ fn the_plugins_own_namespace_is_refused_unless_that_is_allowed() {
         }
     });
 }
+
+#[test]
+fn a_delegate_of_this_program_means_the_same_as_one_of_another() {
+    node(|node| {
+        let routes = json!([{ "dst": "198.51.100.0/24", "priority": 7 }, { "dst": "0.0.0.0/0" }]);
+        let mut seen = Vec::new();
+        for (version, own) in [
+            ("1.0.0", true),
+            ("1.0.0", false),
+            ("1.1.0", true),
+            ("1.1.0", false),
+        ] {
+            let ipam = node.path("bin/host-local");
+            fs::remove_file(&ipam).unwrap();
+            if own {
+                std::os::unix::fs::symlink(node.path("bin/ptp"), &ipam).unwrap();
+            } else {
+                let copy = format!("cp {} {}", node.path("bin/ptp").display(), ipam.display());
+                assert!(run(Command::new("sh").args(["-c", &copy]), b"").success);
+            }
+            let ranges = json!([[{ "subnet": "10.1.0.0/24" }], [{ "subnet": "10.2.0.0/24" }]]);
+            let config = json!({
+                "cniVersion": version, "name": "net", "type": "ptp",
+                "ipam": { "type": "host-local", "dataDir": node.path("state"),
+                          "ranges": ranges, "routes": routes },
+            });
+            let pod = node.pod(&format!("c{}", seen.len()));
+            let result = node.attachment("ptp", "ADD", &config, &pod).result();
+            let metrics: Vec<u32> = pod
+                .netlink()
+                .routes(None)
+                .unwrap()
+                .iter()
+                .map(|route| route.key.priority)
+                .filter(|priority| *priority != 0)
+                .collect();
+            seen.push((version, result["routes"].clone(), metrics));
+            node.attachment("ptp", "DEL", &config, &pod).ok();
+        }
+        assert_eq!(seen[0], seen[1]);
+        // Version 1.0.0 has no word for a priority.
+        assert!(
+            !seen[0].2.contains(&7) && seen[2].2.contains(&7),
+            "{seen:?}"
+        );
+        assert_eq!(seen[2], seen[3]);
+    });
+}
