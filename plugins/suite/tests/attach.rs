@@ -298,3 +298,51 @@ fn loopback_comes_up_is_checked_and_goes_down() {
         );
     });
 }
+
+#[test]
+fn check_accepts_a_route_on_the_link() {
+    node(|node| {
+        for plugin in ["ptp", "bridge"] {
+            let mut config = dual_stack(node, plugin);
+            // Scope 253 is the link: such a route has no gateway, whatever the addresses have.
+            config["ipam"]["routes"] = json!([
+                { "dst": "198.51.100.0/24", "scope": 253 }, { "dst": "0.0.0.0/0" },
+            ]);
+            let pod = node.pod("c1");
+            config["prevResult"] = node.attachment(plugin, "ADD", &config, &pod).result();
+            node.attachment(plugin, "CHECK", &config, &pod).ok();
+            let key = netstate::RouteKey::main("198.51.100.0/24".parse().unwrap());
+            pod.netlink().delete_route(&key, None, None).unwrap();
+            let (_, message) = node.attachment(plugin, "CHECK", &config, &pod).error();
+            assert_eq!(
+                message,
+                "route to 198.51.100.0/24 is gone from the container"
+            );
+            node.attachment(plugin, "DEL", &config, &pod).ok();
+        }
+    });
+}
+
+#[test]
+fn del_leaves_the_pod_that_has_the_namespaces_path_by_now() {
+    node(|node| {
+        for plugin in ["ptp", "bridge"] {
+            let mut config = dual_stack(node, plugin);
+            let first = node.pod("c1");
+            config["prevResult"] = node.attachment(plugin, "ADD", &config, &first).result();
+            first.destroy();
+            let mut second = node.pod("c1");
+            second.id = "c2".to_owned();
+            let mut fresh = config.clone();
+            fresh.as_object_mut().unwrap().remove("prevResult");
+            fresh["prevResult"] = node.attachment(plugin, "ADD", &fresh, &second).result();
+            node.attachment(plugin, "DEL", &config, &first).ok();
+            node.attachment(plugin, "CHECK", &fresh, &second).ok();
+            assert_eq!(node.reservations("net").len(), 2);
+            node.attachment(plugin, "DEL", &fresh, &second).ok();
+            assert_eq!(node.reservations("net"), [""; 0]);
+            assert!(!second.has_link("eth0"));
+            std::mem::forget(first);
+        }
+    });
+}
