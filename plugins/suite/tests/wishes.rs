@@ -261,3 +261,46 @@ fn bridge_answers_in_every_versions_schema() {
         }
     });
 }
+
+#[test]
+fn del_frees_although_the_configuration_is_one_that_no_add_would_take() {
+    node(|node| {
+        let config = ipam(node, &json!({ "subnet": "10.1.0.0/24" }));
+        for (damage, args) in [
+            (json!({ "subnet": "10.1.0.5/24" }), ""),
+            (json!({ "ranges": [] }), ""),
+            (json!({ "subnet": "10.1.0.0/24" }), "UNKNOWN=1"),
+            (json!({ "subnet": "10.1.0.0/24" }), "IP=x"),
+        ] {
+            add(node, &config, "").result();
+            assert_eq!(node.reservations("net").len(), 1);
+            let variables = [
+                ("CNI_CONTAINERID", "c1"),
+                ("CNI_IFNAME", "eth0"),
+                ("CNI_ARGS", args),
+            ];
+            let damaged = ipam(node, &damage);
+            node.call("host-local", "DEL", &damaged, &variables).ok();
+            assert_eq!(node.reservations("net"), [""; 0], "{damage} {args}");
+        }
+    });
+}
+
+#[test]
+fn check_misses_each_address_of_the_result() {
+    node(|node| {
+        let ranges = json!([[{ "subnet": "10.1.0.0/24" }], [{ "subnet": "fd00::/64" }]]);
+        let mut config = ipam(node, &json!({ "ranges": ranges }));
+        let variables = [
+            ("CNI_CONTAINERID", "c1"),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_NETNS", "/run/netns/x"),
+        ];
+        config["prevResult"] = add(node, &config, "").result();
+        let check = || node.call("host-local", "CHECK", &config, &variables);
+        check().ok();
+        std::fs::remove_file(node.path("state/net/fd00::2")).unwrap();
+        let (_, message) = check().error();
+        assert_eq!(message, "host-local holds fd00::2 for c1/eth0 no longer");
+    });
+}
