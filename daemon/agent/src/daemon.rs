@@ -28,10 +28,10 @@ use crate::lease::{self, Lease};
 use crate::metrics::Metrics;
 use crate::reconcile::masquerade::{self, MasqueradeLoop, MasqueradeSettings};
 use crate::reconcile::overlay::{self, OverlayLoop, OverlaySettings};
-use crate::reconcile::{Panicked, Reconciler, policy, run, services};
+use crate::reconcile::{Panicked, Reconciler, nudges, policy, run, services};
 use crate::server::{bind_socket, bind_tcp, serve_socket, serve_tcp};
 use crate::store::Store;
-use crate::subnet_file::{self, SubnetFiles};
+use crate::subnet_file;
 use crate::watch::Watches;
 
 /// How long loops may take to end their passes once asked to stop.
@@ -237,13 +237,19 @@ impl Shared {
         }
     }
 
-    fn start_loop(&self, tasks: &mut Tasks, reconciler: impl Reconciler) {
+    fn start_loop(
+        &self,
+        tasks: &mut Tasks,
+        reconciler: impl Reconciler,
+        nudges: Option<watch::Receiver<()>>,
+    ) {
         tasks.loops.spawn(run(
             reconciler,
             self.store.subscribe(),
             self.config.resync,
             self.board.clone(),
             self.stop.clone(),
+            nudges,
         ));
     }
 
@@ -253,22 +259,13 @@ impl Shared {
         lease: watch::Sender<Option<Lease>>,
     ) -> anyhow::Result<()> {
         let config = &self.config;
-        let settings = OverlaySettings {
-            net: self.net.clone(),
-            uplink: config.uplink.clone(),
-            options: config.overlay,
-            subnet_files: SubnetFiles::new(config.subnet_files.clone()),
-            state_dir: config.state_dir.clone(),
-        };
-        self.start_loop(tasks, OverlayLoop::open(settings, lease)?);
-        let settings = MasqueradeSettings {
-            options: config.overlay,
-            refusals: config.datapath == Datapath::Ebpf,
-            healthz: config.healthz.clone(),
-        };
+        let settings = OverlaySettings::of(config, self.net.clone());
+        let nudges = nudges().context("netlink (CONFIG_NET)")?;
+        self.start_loop(tasks, OverlayLoop::open(settings, lease)?, Some(nudges));
+        let settings = MasqueradeSettings::of(config);
         let masquerade = MasqueradeLoop::open(&settings)
             .context("nftables (CONFIG_NF_TABLES): load the module nf_tables")?;
-        self.start_loop(tasks, masquerade);
+        self.start_loop(tasks, masquerade, None);
         Ok(())
     }
 
@@ -325,11 +322,11 @@ impl Shared {
             ebpf.policy_tables.clone(),
             in_force,
         );
-        self.start_loop(tasks, policy);
+        self.start_loop(tasks, policy, None);
         if self.config.services {
             let tables = ebpf.service_tables.clone();
             let services = services::ServicesLoop::new(ebpf.service_maps()?, tables);
-            self.start_loop(tasks, services);
+            self.start_loop(tasks, services, None);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 
 pub mod addrs;
 pub mod apply;
+mod changes;
 pub mod conntrack;
 pub mod error;
 mod fdb;
@@ -30,6 +31,7 @@ mod wire;
 pub mod wireguard;
 
 pub use addrs::AddressInfo;
+pub use changes::Changes;
 pub use conntrack::{Conntrack, Flow};
 pub use error::{Error, ErrorKind, Result};
 pub use filters::FilterInfo;

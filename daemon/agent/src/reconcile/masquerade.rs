@@ -17,7 +17,7 @@ use netstate::{Failure, Report, Target as _, Wanted, reconcile};
 
 use super::run::{Pass, Reconciler, merge};
 use super::succession::Succession;
-use crate::config::{MasqueradeBackend, OverlayOptions};
+use crate::config::{Config, Datapath, MasqueradeBackend, OverlayOptions};
 
 /// Name of the loop.
 pub const NAME: &str = "masquerade";
@@ -52,6 +52,20 @@ struct Chains {
     family: Family,
     table: &'static str,
     target: IptablesTarget,
+}
+
+// === impl MasqueradeSettings ===
+
+impl MasqueradeSettings {
+    /// What `config` says.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self {
+            options: config.overlay,
+            refusals: config.datapath == Datapath::Ebpf,
+            healthz: config.healthz.clone(),
+        }
+    }
 }
 
 // === impl MasqueradeLoop ===

@@ -2,6 +2,7 @@
 
 mod map;
 pub mod masquerade;
+mod nudge;
 pub mod overlay;
 mod overlay_device;
 pub mod policy;
@@ -14,5 +15,6 @@ mod tables_tests;
 mod tests;
 
 pub use self::map::Map;
+pub use self::nudge::nudges;
 pub use self::overlay_device::{AddressTarget, ChecksumTarget, SysctlTarget, Vtep, VtepTarget};
 pub use self::run::{Panicked, Pass, Reconciler, run};

@@ -19,7 +19,7 @@ use self::plan::{Facts, Plan, asked, asked_choice, device_name, plan};
 use self::tunnel::Tunnel;
 use super::overlay_device::SysctlTarget;
 use super::run::{Pass, Reconciler, merge};
-use crate::config::{BackendConf, NetConf, OverlayOptions, UplinkChoice};
+use crate::config::{BackendConf, Config, NetConf, OverlayOptions, UplinkChoice};
 use crate::host;
 use crate::lease::Lease;
 use crate::subnet_file::{SubnetEnv, SubnetFiles};
@@ -57,6 +57,22 @@ pub struct OverlayLoop {
     lease: watch::Sender<Option<Lease>>,
     problems: Vec<RouteProblem>,
     waiting_said: bool,
+}
+
+// === impl OverlaySettings ===
+
+impl OverlaySettings {
+    /// What `config` says, for the network `net`.
+    #[must_use]
+    pub fn of(config: &Config, net: NetConf) -> Self {
+        Self {
+            net,
+            uplink: config.uplink.clone(),
+            options: config.overlay,
+            subnet_files: SubnetFiles::new(config.subnet_files.clone()),
+            state_dir: config.state_dir.clone(),
+        }
+    }
 }
 
 // === impl OverlayLoop ===

@@ -40,7 +40,8 @@ pub trait Reconciler: Send + 'static {
 pub struct Panicked(pub &'static str);
 
 /// Runs `reconciler` until `stop`; the first pass waits for the first complete snapshot, so that
-/// nothing is ever deleted for want of knowledge.
+/// nothing is ever deleted for want of knowledge. It looks every `resync`, and whenever `nudges` has
+/// news: then somebody has changed something.
 ///
 /// # Errors
 /// [`Panicked`], and never for what the kernel refuses: that is reported and tried again.
@@ -50,6 +51,7 @@ pub async fn run<R: Reconciler>(
     resync: Duration,
     board: Arc<Board>,
     stop: CancellationToken,
+    mut nudges: Option<watch::Receiver<()>>,
 ) -> Result<(), Panicked> {
     let name = reconciler.name();
     let complete = tokio::select! {
@@ -95,7 +97,7 @@ pub async fn run<R: Reconciler>(
             },
         );
         let next = wake_at(looked, resync, failures);
-        let Some(next_pass) = wait(&mut clusters, next, &stop).await else {
+        let Some(next_pass) = wait(&mut clusters, &mut nudges, next, &stop).await else {
             return Ok(());
         };
         pass = Pass {
@@ -117,13 +119,26 @@ fn wake_at(looked: Instant, resync: Duration, failures: u32) -> Instant {
 /// The next pass, or `None` when it is time to stop.
 async fn wait(
     clusters: &mut watch::Receiver<Arc<Cluster>>,
+    nudges: &mut Option<watch::Receiver<()>>,
     next: Instant,
     stop: &CancellationToken,
 ) -> Option<Pass> {
     tokio::select! {
         () = stop.cancelled() => None,
         changed = clusters.changed() => changed.ok().map(|()| Pass { changed: true, look: false }),
+        () = nudged(nudges) => Some(Pass { changed: false, look: true }),
         () = tokio::time::sleep_until(next.into()) => Some(Pass { changed: false, look: true }),
+    }
+}
+
+/// Until there is news; forever if nobody is left to tell any.
+async fn nudged(nudges: &mut Option<watch::Receiver<()>>) {
+    let told = match nudges {
+        Some(news) => news.changed().await.is_ok(),
+        None => false,
+    };
+    if !told {
+        std::future::pending().await
     }
 }
 

@@ -100,6 +100,7 @@ impl Harness {
             resync,
             board.clone(),
             stop.clone(),
+            None,
         ));
         Self {
             store,
@@ -265,6 +266,7 @@ async fn a_panic_ends_the_loop_with_an_error() {
         LONG,
         harness.board.clone(),
         harness.stop.clone(),
+        None,
     );
     let error = ended.await.unwrap_err().to_string();
     assert!(

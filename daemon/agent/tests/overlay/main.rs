@@ -4,5 +4,6 @@
 mod backends;
 mod drift;
 mod host;
+mod nudge;
 mod uplink;
 mod vxlan;

@@ -1,0 +1,69 @@
+//! The loop as the daemon runs it: what the kernel tells is answered at once, not at the resync.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::board::Board;
+use agent::metrics::Metrics;
+use agent::reconcile::{nudges, run};
+use hostnet::netns::Netns;
+use hostnet::{Changes, Netlink, PROTOCOL_TOWLINE};
+use nix::sched::{CloneFlags, setns};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::host::{VXLAN, cluster, in_new_namespace, name, peer};
+
+/// Far beyond any test's patience: only news makes the loop look.
+const RESYNC: Duration = Duration::from_secs(3600);
+
+/// Waits, woken by the kernel alone, until the daemon has `count` routes.
+fn await_routes(netlink: &mut Netlink, changes: &mut Changes, count: usize) {
+    loop {
+        let routes = netlink.routes(Some(PROTOCOL_TOWLINE)).unwrap();
+        if routes.len() == count {
+            return;
+        }
+        let told = changes.wait(Duration::from_secs(20)).unwrap();
+        assert!(told, "nothing happens, and there are {}", routes.len());
+    }
+}
+
+#[test]
+fn a_flapping_device_has_its_routes_back_without_waiting_for_the_resync() {
+    in_new_namespace(VXLAN, |mut host| {
+        let here = Arc::new(Netns::current().unwrap());
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            // Kernel parameters are those of the namespace of whoever writes them.
+            .on_thread_start(move || setns(&*here, CloneFlags::CLONE_NEWNET).unwrap())
+            .build()
+            .unwrap();
+        let mut changes = Changes::open().unwrap();
+        let (_snapshots, clusters) = watch::channel(Arc::new(cluster([peer(2), peer(3)])));
+        let board = Arc::new(Board::new(vec!["overlay"], Arc::new(Metrics::default())));
+        let stop = CancellationToken::new();
+        let news = Some(nudges().unwrap());
+        let ended = runtime.spawn(run(
+            host.overlay,
+            clusters,
+            RESYNC,
+            board.clone(),
+            stop.clone(),
+            news,
+        ));
+        await_routes(&mut host.netlink, &mut changes, 2);
+        for _ in 0..2 {
+            host.netlink.set_down(&name("flannel.1")).unwrap();
+            host.netlink.set_up(&name("flannel.1")).unwrap();
+            await_routes(&mut host.netlink, &mut changes, 2);
+        }
+        host.netlink.delete_link(&name("flannel.1")).unwrap();
+        await_routes(&mut host.netlink, &mut changes, 2);
+        stop.cancel();
+        runtime.block_on(ended).unwrap().unwrap();
+        let repaired = board.loops()["overlay"].drift_repaired;
+        assert!(repaired >= 4, "{repaired} entries counted");
+    });
+}
