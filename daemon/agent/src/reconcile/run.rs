@@ -138,7 +138,7 @@ async fn nudged(nudges: &mut Option<watch::Receiver<()>>) {
         None => false,
     };
     if !told {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
