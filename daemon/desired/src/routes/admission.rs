@@ -8,7 +8,7 @@ use netstate::{IfName, MacAddr, Vni};
 use thiserror::Error;
 
 use super::{Carrier, Peer, Underlay};
-use crate::cluster::{Backend, Lease, LeaseId};
+use crate::cluster::{Announced, Backend, Lease, LeaseId};
 
 /// Why a lease's node is left out of the overlay.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -52,7 +52,7 @@ pub enum RouteProblem {
     Duplicate {
         /// The lease that is left out: the later one by name.
         lease: LeaseId,
-        /// `public-ip`, `VtepMAC` or `subnet`.
+        /// `public-ip`, `VtepMAC`, `PublicKey` or `subnet`.
         what: &'static str,
         /// The value.
         value: String,
@@ -82,6 +82,8 @@ impl RouteProblem {
 pub(super) struct Admission {
     public_ip: BTreeMap<IpAddr, LeaseId>,
     mac: BTreeMap<MacAddr, LeaseId>,
+    /// WireGuard's public keys.
+    key: BTreeMap<String, LeaseId>,
     /// Disjoint prefixes by their last address.
     prefix: BTreeMap<IpAddr, (IpNetwork, LeaseId)>,
     v4: bool,
@@ -95,6 +97,7 @@ impl Admission {
         let mut admission = Self {
             public_ip: BTreeMap::new(),
             mac: BTreeMap::new(),
+            key: BTreeMap::new(),
             prefix: BTreeMap::new(),
             v4,
         };
@@ -105,6 +108,8 @@ impl Admission {
             if let Carrier::Vxlan { mac, .. } = underlay.carrier {
                 admission.mac.insert(mac, own.id.clone());
             }
+            let key = own.announced.and_then(|one| public_key(one, v4));
+            admission.key.extend(key.map(|key| (key, own.id.clone())));
             if let Some(subnet) = own.subnet(v4) {
                 let entry = (subnet, own.id.clone());
                 admission.prefix.insert(subnet.broadcast(), entry);
@@ -136,6 +141,10 @@ impl Admission {
         if let Some((mac, other)) = mac.and_then(|mac| Some((mac, self.mac.get(&mac)?))) {
             return clash("VtepMAC", mac.to_string(), SAME, other);
         }
+        let key = public_key(peer.announced, self.v4);
+        if let Some((key, other)) = key.as_ref().and_then(|key| Some((key, self.key.get(key)?))) {
+            return clash("PublicKey", key.clone(), SAME, other);
+        }
         // The admitted prefixes are disjoint: only the first that ends at or after our start can
         // overlap us from the left or be within us.
         let start = peer.prefix.network();
@@ -151,6 +160,7 @@ impl Admission {
         }
         self.public_ip.insert(peer.public_ip, lease.clone());
         self.mac.extend(mac.map(|mac| (mac, lease.clone())));
+        self.key.extend(key.map(|key| (key, lease.clone())));
         let entry = (peer.prefix, lease.clone());
         self.prefix.insert(peer.prefix.broadcast(), entry);
         Ok(())
@@ -179,4 +189,17 @@ impl Admission {
             data => Ok(data.map(|data| data.vtep_mac)),
         }
     }
+}
+
+/// The key by which a node's WireGuard device of a family is known.
+fn public_key(announced: &Announced, v4: bool) -> Option<String> {
+    let Backend::Wireguard {
+        v4: first,
+        v6: second,
+    } = &announced.backend
+    else {
+        return None;
+    };
+    let data = if v4 { first } else { second }.as_ref()?;
+    Some(data.public_key.clone())
 }

@@ -290,6 +290,41 @@ fn ipip_and_wireguard_have_devices_of_their_own() {
 }
 
 #[test]
+fn a_wireguard_key_belongs_to_one_node() {
+    let wireguard = |ip: &str, key: &str| {
+        format!(
+            r#"{{"PublicIP":"{ip}","BackendType":"wireguard","BackendData":{{"PublicKey":"{key}","Port":51820}}}}"#
+        )
+    };
+    let ours = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    let theirs = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
+    let cluster = stored(&[
+        ("10.244.1.0-24", &wireguard("172.30.0.1", ours)),
+        ("10.244.2.0-24", &wireguard("172.30.0.2", theirs)),
+        ("10.244.3.0-24", &wireguard("172.30.0.3", theirs)),
+        ("10.244.4.0-24", &wireguard("172.30.0.4", ours)),
+    ]);
+    let carrier = Carrier::Wireguard {
+        device: "flannel-wg".parse().unwrap(),
+        network: "10.244.0.0/16".parse().unwrap(),
+    };
+    let tables = routes(&cluster, &overlay(carrier));
+    assert_eq!(tables.wireguard.len(), 1);
+    let said: Vec<String> = tables.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            format!(
+                "lease 10.244.3.0-24: PublicKey {theirs} is also that of lease 10.244.2.0-24: give each node its own"
+            ),
+            format!(
+                "lease 10.244.4.0-24: PublicKey {ours} is also that of lease 10.244.1.0-24: give each node its own"
+            ),
+        ]
+    );
+}
+
+#[test]
 fn the_second_family_has_a_device_of_its_own() {
     let value = r#"{"PublicIP":"172.30.0.2","PublicIPv6":"fd99::2","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:02"},"BackendV6Data":{"VNI":1,"VtepMAC":"02:00:00:00:06:02"}}"#;
     let cluster = stored(&[("10.244.2.0-24&fd00:2::-64", value)]);
