@@ -293,6 +293,7 @@ impl Shared {
                 let leases = EtcdLeases {
                     settings: settings.clone(),
                     pools: self.net.pools()?,
+                    ttl: etcd::TTL,
                     previous: subnet_file::lease_in(&config.subnet_files),
                     node: config.node_name.clone(),
                     lease,

@@ -1,11 +1,10 @@
 //! `towline cni`: runs a network's plugins as a container runtime does, without one.
 
 use std::io::{self, Write};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
-use hostnet::netns::NETNS_DIR;
 use protocol::runtime::{Cache, NetworkList, Runtime, Target, load};
 use protocol::{Args as CniArgs, Attachment};
 use serde_json::{Map, Value};
@@ -52,7 +51,7 @@ pub(crate) enum Command {
 pub(crate) struct Interface {
     /// The network's name
     network: String,
-    /// Path of the network namespace, or its name in /run/netns (ip-netns)
+    /// Path of the network namespace, such as /run/netns/NAME
     netns: PathBuf,
     /// Name of the interface in the namespace
     #[arg(long, env = "CNI_IFNAME", default_value = "eth0", value_name = "NAME")]
@@ -191,7 +190,7 @@ fn told(error: protocol::Error) -> anyhow::Error {
 impl Interface {
     fn read(&self) -> anyhow::Result<(NetworkList, Runtime, Target)> {
         let (list, runtime) = self.places.read(&self.network)?;
-        let netns = std::path::absolute(located(&self.netns)).context("NETNS")?;
+        let netns = std::path::absolute(&self.netns).context("NETNS")?;
         let container_id = match &self.container_id {
             Some(id) => id.clone(),
             None => unnamed(&netns),
@@ -212,20 +211,6 @@ impl Interface {
             capabilities,
         };
         Ok((list, runtime, target))
-    }
-}
-
-/// A name alone is `ip netns`' unless there is such a file here: whoever gives it means that
-/// namespace, also after its end, and a DEL of another one would do nothing and say nothing.
-fn located(netns: &Path) -> PathBuf {
-    let is_name = matches!(
-        netns.components().collect::<Vec<_>>()[..],
-        [Component::Normal(_)]
-    );
-    if is_name && !netns.exists() {
-        Path::new(NETNS_DIR).join(netns)
-    } else {
-        netns.to_owned()
     }
 }
 
@@ -253,19 +238,6 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_is_that_of_a_namespace_and_a_path_is_a_path() {
-        for (given, expected) in [
-            ("surely-not-here", "/run/netns/surely-not-here"),
-            ("Cargo.toml", "Cargo.toml"),
-            ("./surely-not-here", "./surely-not-here"),
-            ("/run/netns/a", "/run/netns/a"),
-            ("..", ".."),
-        ] {
-            assert_eq!(located(Path::new(given)), Path::new(expected));
-        }
-    }
 
     #[test]
     fn a_container_without_a_name_gets_cnitools() {

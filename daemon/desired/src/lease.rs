@@ -6,9 +6,11 @@
 pub mod acquire;
 pub mod attributes;
 pub mod key;
+pub mod obstacle;
 pub mod pool;
 
-pub use acquire::{Claim, Held, Obstacle, Step};
+pub use acquire::{Claim, Held, Step};
 pub use attributes::Attributes;
 pub use key::LeaseKey;
+pub use obstacle::{Holder, Obstacle, Standing};
 pub use pool::{Pool, PoolError, Pools};

@@ -5,31 +5,46 @@
 //! begins with a list: a cut connection, a compaction, an etcd that was wiped or restored.
 
 mod client;
+mod guard;
 mod hold;
+mod holding;
+mod keeper;
 mod session;
+mod state;
 mod table;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use desired::lease::{LeaseKey, Pools};
+use desired::stable_id::ContentHash;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::session::{Ended, Session};
+use self::state::State;
 use super::Lease;
 use crate::store::Store;
 
 pub use self::client::{EtcdSettings, network_config};
 
-/// First and longest wait between two sessions.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+/// Seconds after which the lease of a node that is gone is free again: flannel's.
+pub const TTL: i64 = 86_400;
+
+/// First and longest wait between two sessions. After an outage all nodes come back within this,
+/// which is before anybody can have been given their subnets.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// A session that lasted as long has worked: what ends it is news.
+const WORKED: Duration = Duration::from_secs(60);
 
 /// What the store of leases says of itself.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct StoreReport {
     /// Whether leases have been listed and are watched.
     pub connected: bool,
+    /// Why not, if not.
+    pub trouble: Option<String>,
     /// Why this node holds no lease, or not safely.
     pub obstacle: Option<String>,
     /// Keys and values that could not be read; their subnets count as taken.
@@ -42,6 +57,8 @@ pub struct EtcdLeases {
     pub settings: EtcdSettings,
     /// The subnets there are.
     pub pools: Pools,
+    /// Seconds after which the lease is free again if this node is gone, [`TTL`] beside flannel.
+    pub ttl: i64,
     /// What this node had before, from its subnet file.
     pub previous: Option<LeaseKey>,
     /// The node's name, which spreads its choices of subnets.
@@ -59,36 +76,69 @@ pub struct EtcdLeases {
 impl EtcdLeases {
     /// Holds a lease and follows those of others until asked to stop, which gives nothing back.
     pub async fn keep(mut self, stop: CancellationToken) {
-        let mut wait = BACKOFF.0;
+        let mut state = State::new(&self);
+        let mut attempt = 0;
         let mut said = String::new();
         loop {
-            let mut listed = false;
-            let session = Session::new(&mut self);
+            let begun = Instant::now();
+            let session = Session::new(&mut self, &mut state);
             let ended = tokio::select! {
                 () = stop.cancelled() => return,
-                ended = session.run(&mut listed) => ended,
+                ended = session.run() => ended,
             };
-            self.report.send_modify(|report| report.connected = false);
-            if listed {
-                wait = BACKOFF.0;
+            if begun.elapsed() > WORKED {
+                attempt = 0;
                 said.clear();
             }
-            match ended {
-                Ended::Relist(reason) => tracing::info!(reason, "leases are listed anew"),
-                Ended::Failed(error) => {
-                    let text = format!("{error:#}");
-                    // The same trouble over and over is one line.
-                    if text != said {
-                        tracing::warn!(error = text, "etcd cannot be used; trying again");
-                        said = text;
-                    }
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        () = tokio::time::sleep(wait) => {}
-                    }
-                    wait = (wait * 2).min(BACKOFF.1);
-                }
+            let text = match ended {
+                Ended::Relist(reason) => reason.to_owned(),
+                Ended::Failed(error) => format!("{error:#}"),
+            };
+            self.report.send_modify(|report| {
+                report.connected = false;
+                report.trouble = Some(text.clone());
+            });
+            // The same trouble over and over is one line.
+            if text != said {
+                tracing::warn!(
+                    reason = text,
+                    "etcd is connected to anew, leases stay as they are"
+                );
+                said = text;
+            }
+            let wait = jittered(&self.node, attempt, BACKOFF);
+            attempt += 1;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+}
+
+/// The wait after an attempt: twice as long after each, and different on every node.
+fn jittered(node: &str, attempt: u64, (first, longest): (Duration, Duration)) -> Duration {
+    let doubled = first.saturating_mul(1 << attempt.min(16)).min(longest);
+    let hash = ContentHash::new("lease-wait")
+        .part(node.as_bytes())
+        .number(attempt)
+        .finish();
+    // From half of it to all of it.
+    doubled.mul_f64(0.5 + f64::from(hash) / f64::from(u32::MAX) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_a_limit_and_differ_between_nodes() {
+        let waits = |node: &str| [0, 1, 2, 9, 60].map(|at| jittered(node, at, BACKOFF));
+        let ours = waits("n1");
+        for (wait, longest) in ours.iter().zip([0.25, 0.5, 1.0, 5.0, 5.0]) {
+            let shown = wait.as_secs_f64();
+            assert!((longest / 2.0..=longest).contains(&shown), "{shown}");
+        }
+        assert_ne!(ours, waits("n2"));
     }
 }

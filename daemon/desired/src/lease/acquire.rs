@@ -7,9 +7,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 use netstate::MacAddr;
-use thiserror::Error;
 
-use crate::lease::{Attributes, LeaseKey, Pools};
+use crate::lease::{Attributes, LeaseKey, Obstacle, Pool, Pools};
 
 /// A key under the leases' prefix, as the store holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +35,8 @@ pub struct Claim<'a> {
     pub previous: Option<LeaseKey>,
     /// The subnets there are.
     pub pools: &'a Pools,
+    /// Subnets that nobody holds but that somebody may still use: the last to be taken.
+    pub avoid: &'a [IpNetwork],
 }
 
 /// What to do next.
@@ -62,55 +63,10 @@ pub enum Step {
     Wait(Obstacle),
 }
 
-/// Why a node gets no lease.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Obstacle {
-    /// Every subnet is taken.
-    #[error(
-        "out of subnets: all {size} of {network} are leased or overlap a lease; free one, or make Network larger"
-    )]
-    Full {
-        /// Addresses of all pods.
-        network: IpNetwork,
-        /// How many subnets it has.
-        size: u128,
-    },
-    /// Another node uses this node's address.
-    #[error(
-        "lease {key} has this node's PublicIP {public_ip} but VtepMAC {theirs}, which is not this node's {ours}: \
-         give each node an address of its own (public-ip, iface), or release that lease if its node is gone"
-    )]
-    Duplicate {
-        /// The other node's lease.
-        key: LeaseKey,
-        /// The address both claim.
-        public_ip: Ipv4Addr,
-        /// The other node's MAC.
-        theirs: MacAddr,
-        /// This node's.
-        ours: MacAddr,
-    },
-}
-
-/// What has become of the lease that a node holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
-    /// It says what this node wrote.
-    Ours,
-    /// It is gone.
-    Gone,
-    /// Another node has written it; `None` if it cannot be read.
-    Foreign(Option<Attributes>),
-}
-
 /// The next step of `claim`, given everything that is `held`. `choose` picks one of that many free
 /// subnets; choosing at random keeps nodes that race apart.
 pub fn next(held: &[Held], claim: &Claim<'_>, choose: &mut dyn FnMut(usize) -> usize) -> Step {
-    let own = held.iter().find(|one| {
-        let ip = one.attributes.as_ref().map(|value| value.public_ip);
-        ip == Some(claim.public_ip)
-    });
-    if let Some(own) = own {
+    if let Some(own) = own(held, claim) {
         let (key, revision) = (own.key, own.revision);
         return match duplicate(own, claim) {
             Some(obstacle) => Step::Wait(obstacle),
@@ -123,23 +79,25 @@ pub fn next(held: &[Held], claim: &Claim<'_>, choose: &mut dyn FnMut(usize) -> u
     if let Some(key) = previous.filter(|key| is_free(*key, &taken)) {
         return Step::Create(key);
     }
-    match pick(claim.pools, &taken, choose) {
+    let avoided = [&taken, claim.avoid].concat();
+    let found = pick(claim.pools, &avoided, choose);
+    match found.or_else(|_| pick(claim.pools, &taken, choose)) {
         Ok(key) => Step::Create(key),
         Err(obstacle) => Step::Wait(obstacle),
     }
 }
 
-/// What has become of the lease that this node wrote as `own` and now reads as `found`, of which
-/// the bytes of the value are passed when there is a key.
-#[must_use]
-pub fn standing(own: &Attributes, found: Option<Result<&Attributes, ()>>) -> Standing {
-    match found {
-        None => Standing::Gone,
-        Some(Err(())) => Standing::Foreign(None),
-        // A MAC of our own that changes is written by us; any other difference is somebody else.
-        Some(Ok(found)) if found == own => Standing::Ours,
-        Some(Ok(found)) => Standing::Foreign(Some(found.clone())),
-    }
+/// This node's lease. Of several with its address: what it had before, else one that is of the
+/// network.
+fn own<'a>(held: &'a [Held], claim: &Claim<'_>) -> Option<&'a Held> {
+    let is_own = |one: &&Held| {
+        let ip = one.attributes.as_ref().map(|value| value.public_ip);
+        ip == Some(claim.public_ip)
+    };
+    held.iter().filter(is_own).min_by_key(|one| {
+        let (before, fits) = (claim.previous == Some(one.key), fits(one.key, claim.pools));
+        (!(before && fits), !fits)
+    })
 }
 
 /// Another node that claims the same address. One without a MAC cannot be told apart.
@@ -168,13 +126,15 @@ fn fits(key: LeaseKey, pools: &Pools) -> bool {
 }
 
 fn is_free(key: LeaseKey, taken: &[IpNetwork]) -> bool {
-    let overlaps = |one: IpNetwork| {
-        taken.iter().any(|other| {
-            one.is_ipv4() == other.is_ipv4()
-                && (one.contains(other.network()) || other.contains(one.network()))
-        })
-    };
-    !key.subnets().any(overlaps)
+    !key.subnets()
+        .any(|one| taken.iter().any(|other| overlap(one, *other)))
+}
+
+/// Whether two subnets share an address.
+#[must_use]
+pub fn overlap(one: IpNetwork, other: IpNetwork) -> bool {
+    one.is_ipv4() == other.is_ipv4()
+        && (one.contains(other.network()) || other.contains(one.network()))
 }
 
 /// How many free subnets are looked at: enough that nodes that race seldom meet.
@@ -185,33 +145,45 @@ fn pick(
     taken: &[IpNetwork],
     choose: &mut dyn FnMut(usize) -> usize,
 ) -> Result<LeaseKey, Obstacle> {
-    let mut one_of = |pool: &crate::lease::Pool| {
-        let free: Vec<IpNetwork> = pool.free(taken).take(CANDIDATES).collect();
-        let full = Obstacle::Full {
-            network: pool.network(),
-            size: pool.size(),
-        };
-        let chosen = match free.len() {
-            0 => None,
-            many => free.get(choose(many).min(many - 1)).copied(),
-        };
-        chosen.ok_or(full)
-    };
-    let full = |pool: &crate::lease::Pool| Obstacle::Full {
-        network: pool.network(),
-        size: pool.size(),
-    };
-    let IpNetwork::V4(v4) = one_of(&pools.v4)? else {
+    let v4 = one_of(&pools.v4, taken, choose)?;
+    let IpNetwork::V4(v4) = v4 else {
         return Err(full(&pools.v4));
     };
-    let v6 = match &pools.v6 {
-        None => None,
-        Some(pool) => match one_of(pool)? {
-            IpNetwork::V6(v6) => Some(v6),
-            IpNetwork::V4(_) => return Err(full(pool)),
-        },
+    let Some(pool) = &pools.v6 else {
+        return Ok(LeaseKey { v4, v6: None });
     };
-    Ok(LeaseKey { v4, v6 })
+    // The store can guard only what a key begins with, its IPv4 part: nodes that differ there
+    // differ in the IPv6 part too if that has the same place in its pool.
+    let place = pools.v4.place(v4.into()).and_then(|at| pool.at(at));
+    let is_free = |one: &IpNetwork| !taken.iter().any(|other| overlap(*one, *other));
+    let v6 = match place.filter(is_free) {
+        Some(v6) => v6,
+        None => one_of(pool, taken, choose)?,
+    };
+    match v6 {
+        IpNetwork::V6(v6) => Ok(LeaseKey { v4, v6: Some(v6) }),
+        IpNetwork::V4(_) => Err(full(pool)),
+    }
+}
+
+fn one_of(
+    pool: &Pool,
+    taken: &[IpNetwork],
+    choose: &mut dyn FnMut(usize) -> usize,
+) -> Result<IpNetwork, Obstacle> {
+    let free: Vec<IpNetwork> = pool.free(taken).take(CANDIDATES).collect();
+    let chosen = match free.len() {
+        0 => None,
+        many => free.get(choose(many).min(many - 1)).copied(),
+    };
+    chosen.ok_or_else(|| full(pool))
+}
+
+fn full(pool: &Pool) -> Obstacle {
+    Obstacle::Full {
+        network: pool.network(),
+        size: pool.size(),
+    }
 }
 
 #[cfg(test)]
@@ -248,6 +220,7 @@ mod tests {
             macs: &macs,
             previous: previous.map(|key| key.parse().unwrap()),
             pools,
+            avoid: &[],
         };
         next(held, &claim, &mut |count| count - 1)
     }
@@ -313,8 +286,45 @@ mod tests {
         let dual = pools("10.5.0.0/22", Some("fc00:0:0:fffc::/62"));
         assert_eq!(
             step(&[junk], &dual, None),
-            create("10.5.1.0-24&fc00:0:0:fffe::-64")
+            create("10.5.1.0-24&fc00:0:0:fffd::-64")
         );
+    }
+
+    #[test]
+    fn of_several_leases_with_its_address_a_node_keeps_one_of_the_network() {
+        let pools = pools("10.5.0.0/16", None);
+        let all = [
+            held("10.4.1.0-24", "192.0.2.1", OURS),
+            held("10.5.1.0-24", "192.0.2.1", OURS),
+            held("10.5.2.0-24", "192.0.2.1", OURS),
+        ];
+        let keep = |key: &str| Step::Keep {
+            key: key.parse().unwrap(),
+            revision: 7,
+        };
+        assert_eq!(step(&all, &pools, None), keep("10.5.1.0-24"));
+        assert_eq!(step(&all, &pools, Some("10.5.2.0-24")), keep("10.5.2.0-24"));
+        assert_eq!(step(&all, &pools, Some("10.4.1.0-24")), keep("10.5.1.0-24"));
+    }
+
+    #[test]
+    fn what_may_be_in_use_is_the_last_to_be_taken() {
+        let pools = pools("10.5.0.0/22", None);
+        let macs = [OURS.parse().unwrap()];
+        let avoid: Vec<IpNetwork> = ["10.5.1.0/24", "10.5.3.0/24"]
+            .map(|text| text.parse().unwrap())
+            .to_vec();
+        let claim = Claim {
+            public_ip: "192.0.2.1".parse().unwrap(),
+            public_ipv6: None,
+            macs: &macs,
+            previous: None,
+            pools: &pools,
+            avoid: &avoid,
+        };
+        let taken = held("10.5.2.0-24", "192.0.2.2", "02:00:00:00:00:02");
+        assert_eq!(next(&[], &claim, &mut |_| 0), create("10.5.2.0-24"));
+        assert_eq!(next(&[taken], &claim, &mut |_| 0), create("10.5.1.0-24"));
     }
 
     #[test]
@@ -356,18 +366,5 @@ mod tests {
             revision: 7,
         };
         assert_eq!(step(&[reserved], &pools("10.5.0.0/16", None), None), keep);
-    }
-
-    #[test]
-    fn loss_of_a_lease_has_three_forms() {
-        let own = held("10.5.1.0-24", "192.0.2.1", OURS).attributes.unwrap();
-        let other = held("10.5.1.0-24", "192.0.2.7", OURS).attributes.unwrap();
-        assert_eq!(standing(&own, Some(Ok(&own))), Standing::Ours);
-        assert_eq!(standing(&own, None), Standing::Gone);
-        assert_eq!(
-            standing(&own, Some(Ok(&other))),
-            Standing::Foreign(Some(other.clone()))
-        );
-        assert_eq!(standing(&own, Some(Err(()))), Standing::Foreign(None));
     }
 }

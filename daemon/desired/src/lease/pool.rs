@@ -116,6 +116,22 @@ impl Pool {
             && (self.min..=self.max).contains(&start)
     }
 
+    /// How many subnets come before this one of them.
+    #[must_use]
+    pub fn place(&self, subnet: IpNetwork) -> Option<u128> {
+        let at = || (number(subnet.network()) - self.min) / self.step();
+        self.has(subnet).then(at)
+    }
+
+    /// The subnet that has `place` before it, if there are so many.
+    #[must_use]
+    pub fn at(&self, place: u128) -> Option<IpNetwork> {
+        if place >= self.size() {
+            return None;
+        }
+        IpNetwork::new(self.address(self.min + self.step() * place), self.len).ok()
+    }
+
     /// The subnets that share no address with any of `taken`, in order.
     pub fn free(&self, taken: &[IpNetwork]) -> impl Iterator<Item = IpNetwork> {
         let mut ranges: Vec<(u128, u128)> = taken
@@ -255,6 +271,13 @@ mod tests {
         assert_eq!(first.to_string(), "fc00:0:0:1::/64");
         assert_eq!(pool("128.0.0.0/1").size(), (1 << 23) - 1);
         assert_eq!(pool("8000::/1").size(), (1 << 63) - 1);
+        let all = pool("10.5.0.0/22");
+        for (place, subnet) in all.free(&[]).enumerate() {
+            assert_eq!(all.place(subnet), Some(place as u128));
+            assert_eq!(all.at(place as u128), Some(subnet));
+        }
+        assert_eq!(all.at(3), None);
+        assert_eq!(all.place("10.5.0.0/24".parse().unwrap()), None);
     }
 
     #[test]

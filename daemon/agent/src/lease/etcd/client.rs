@@ -12,7 +12,7 @@ use crate::config::NetConf;
 
 /// Limits of a connection: to come about, for one request, and between signs of life.
 const CONNECT: Duration = Duration::from_secs(5);
-const REQUEST: Duration = Duration::from_secs(10);
+pub(super) const REQUEST: Duration = Duration::from_secs(10);
 const ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 
 /// How etcd is reached.
@@ -45,6 +45,29 @@ impl EtcdSettings {
         format!("{}/subnets/", self.prefix)
     }
 
+    /// What is to be said of an error: where, and what may help.
+    pub(super) fn explained(&self, error: &anyhow::Error) -> anyhow::Error {
+        let (all, text) = (self.endpoints.join(", "), format!("{error:#}"));
+        // Of a certificate that is refused the client of TLS 1.3 often sees no more than the end
+        // of the connection.
+        let refused = ["connection closed", "received fatal alert"];
+        let hint = match &self.identity {
+            _ if !refused.iter().any(|sign| text.contains(sign)) => String::new(),
+            _ if !self.is_tls() => String::new(),
+            None => "; does etcd ask for a client certificate? Set etcd-certfile and etcd-keyfile"
+                .to_owned(),
+            Some((certificate, _)) => format!(
+                "; does etcd's trusted-ca-file have the signer of certificate {}?",
+                certificate.display()
+            ),
+        };
+        anyhow::anyhow!("etcd at {all}: {text}{hint}")
+    }
+
+    fn is_tls(&self) -> bool {
+        self.endpoints.iter().any(|url| url.starts_with("https://"))
+    }
+
     /// Connects; certificates are read now, so that rotated ones are used.
     pub(super) async fn connect(&self) -> anyhow::Result<Client> {
         let mut options = ConnectOptions::new()
@@ -56,14 +79,13 @@ impl EtcdSettings {
         if let Some((user, password)) = &self.user {
             options = options.with_user(user, password);
         }
-        if self.endpoints.iter().any(|url| url.starts_with("https://")) {
+        if self.is_tls() {
             options = options.with_tls(self.tls()?);
         }
-        let all = self.endpoints.join(", ");
-        Client::connect(&self.endpoints, Some(options))
-            .await
+        let connected = Client::connect(&self.endpoints, Some(options)).await;
+        connected
             .map_err(|error| described(&error))
-            .with_context(|| format!("etcd at {all}"))
+            .context("connect")
     }
 
     fn tls(&self) -> anyhow::Result<TlsOptions> {
@@ -89,11 +111,14 @@ impl EtcdSettings {
 /// When etcd cannot be asked, has none, or has one that is wrong.
 pub async fn network_config(settings: &EtcdSettings) -> anyhow::Result<NetConf> {
     let key = settings.config_key();
-    let mut client = settings.connect().await?;
-    let found = client.get(key.clone(), None).await;
-    let found = found
-        .map_err(|error| described(&error))
-        .with_context(|| format!("etcd: read {key}"))?;
+    let found = async {
+        let mut client = settings.connect().await?;
+        let found = client.get(key.clone(), None).await;
+        found
+            .map_err(|error| described(&error))
+            .with_context(|| format!("read {key}"))
+    };
+    let found = found.await.map_err(|error| settings.explained(&error))?;
     let Some(pair) = found.kvs().first() else {
         let example = r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#;
         anyhow::bail!("etcd has no {key}: write the network configuration there, e.g. {example}");
@@ -115,11 +140,12 @@ pub(super) fn pair(found: &KeyValue) -> Pair<'_> {
 
 /// An error of the client with what is behind it: its own text leaves that out.
 pub(super) fn described(error: &etcd_client::Error) -> anyhow::Error {
-    let text = match error {
-        etcd_client::Error::GRpcStatus(status) => status.message().to_owned(),
-        other => other.to_string(),
+    use std::error::Error as _;
+    let (text, mut cause) = match error {
+        etcd_client::Error::GRpcStatus(status) => (status.message().to_owned(), status.source()),
+        etcd_client::Error::TransportError(error) => (error.to_string(), error.source()),
+        other => (other.to_string(), None),
     };
-    let mut cause = std::error::Error::source(error);
     let mut all = vec![text];
     while let Some(inner) = cause {
         let text = inner.to_string();

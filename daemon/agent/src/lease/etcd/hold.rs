@@ -3,12 +3,10 @@
 
 use anyhow::Context as _;
 use desired::lease::{Attributes, LeaseKey};
-use etcd_client::{Client, Compare, CompareOp, PutOptions, Txn, TxnOp};
+use etcd_client::{Client, Compare, CompareOp, PutOptions, Txn, TxnOp, TxnResponse};
 
 use super::client::described;
-
-/// Seconds after which a lease of a node that is gone is free again: flannel's.
-pub(super) const TTL: i64 = 86_400;
+use super::guard;
 
 /// A lease that this node holds.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,50 +19,33 @@ pub(super) struct Own {
     pub(super) modified: i64,
     /// The etcd lease that keeps it; 0 for a reservation, which needs none.
     pub(super) etcd_lease: i64,
+    /// Whether this process chose the subnet: nobody can have used it before.
+    pub(super) is_new: bool,
 }
 
-/// Creates the lease unless there is one with the same IPv4 address, of whatever length and with
-/// whatever IPv6 part; `None` if there is.
+/// Creates the lease unless there is one that shares IPv4 addresses with it, of whatever length
+/// and with whatever IPv6 part; `None` if there is.
 pub(super) async fn create(
     client: &mut Client,
     prefix: &str,
     key: LeaseKey,
     attributes: &Attributes,
+    etcd_lease: i64,
 ) -> anyhow::Result<Option<Own>> {
-    let granted = client.lease_grant(TTL, None).await;
-    let etcd_lease = granted
-        .map_err(|error| described(&error))
-        .context("etcd: grant a lease")?
-        .id();
-    let name = format!("{prefix}{key}");
-    let same_address = format!("{prefix}{}-", key.v4.network());
-    let absent = Compare::version(same_address, CompareOp::Equal, 0).with_prefix();
-    let put = TxnOp::put(
-        name,
-        attributes.encode(),
-        Some(PutOptions::new().with_lease(etcd_lease)),
-    );
-    let done = client.txn(Txn::new().when([absent]).and_then([put])).await;
-    let done = done
-        .map_err(|error| described(&error))
-        .with_context(|| format!("etcd: create {key}"));
-    let revision = match &done {
-        Ok(done) if done.succeeded() => done
-            .header()
-            .map_or(0, etcd_client::ResponseHeader::revision),
-        _ => {
-            // Nothing hangs on it; it would only wait a day to expire.
-            let _ = client.lease_revoke(etcd_lease).await;
-            done?;
-            return Ok(None);
-        }
-    };
-    Ok(Some(Own {
+    let absent = guard::overlapping(key.v4).into_iter().map(|(first, end)| {
+        let (first, end) = (format!("{prefix}{first}"), format!("{prefix}{end}"));
+        Compare::version(first, CompareOp::Equal, 0).with_range(end)
+    });
+    let put = put(prefix, key, attributes, etcd_lease);
+    let txn = Txn::new().when(absent.collect::<Vec<_>>()).and_then([put]);
+    let done = commit(client, txn, "create", key).await?;
+    Ok(done.map(|revision| Own {
         key,
         attributes: attributes.clone(),
         created: revision,
         modified: revision,
         etcd_lease,
+        is_new: false,
     }))
 }
 
@@ -76,44 +57,56 @@ pub(super) async fn write(
     own: &Own,
     attributes: &Attributes,
 ) -> anyhow::Result<Option<Own>> {
-    let name = format!("{prefix}{}", own.key);
-    let unchanged = Compare::mod_revision(name.clone(), CompareOp::Equal, own.modified);
-    let options = match own.etcd_lease {
-        0 => PutOptions::new(),
-        id => PutOptions::new().with_lease(id),
-    };
-    let put = TxnOp::put(name, attributes.encode(), Some(options));
-    let done = client
-        .txn(Txn::new().when([unchanged]).and_then([put]))
-        .await;
-    let done = done
-        .map_err(|error| described(&error))
-        .with_context(|| format!("etcd: write {}", own.key))?;
-    let revision = done
-        .header()
-        .map_or(0, etcd_client::ResponseHeader::revision);
-    Ok(done.succeeded().then(|| Own {
+    let put = put(prefix, own.key, attributes, own.etcd_lease);
+    let txn = Txn::new()
+        .when([unchanged(prefix, own.key, own.modified)])
+        .and_then([put]);
+    let done = commit(client, txn, "write", own.key).await?;
+    Ok(done.map(|revision| Own {
         attributes: attributes.clone(),
         modified: revision,
         ..own.clone()
     }))
 }
 
-/// Deletes a lease that was last changed at `modified`, and what kept it; whether it was so.
+/// Deletes a lease that was last changed at `modified`; the revision of that, or `None` if somebody
+/// has changed it since.
 pub(super) async fn discard(
     client: &mut Client,
     prefix: &str,
     key: LeaseKey,
     modified: i64,
-) -> anyhow::Result<bool> {
-    let name = format!("{prefix}{key}");
-    let unchanged = Compare::mod_revision(name.clone(), CompareOp::Equal, modified);
-    let delete = TxnOp::delete(name, None);
-    let done = client
-        .txn(Txn::new().when([unchanged]).and_then([delete]))
-        .await;
+) -> anyhow::Result<Option<i64>> {
+    let delete = TxnOp::delete(format!("{prefix}{key}"), None);
+    let txn = Txn::new()
+        .when([unchanged(prefix, key, modified)])
+        .and_then([delete]);
+    commit(client, txn, "delete", key).await
+}
+
+fn unchanged(prefix: &str, key: LeaseKey, modified: i64) -> Compare {
+    Compare::mod_revision(format!("{prefix}{key}"), CompareOp::Equal, modified)
+}
+
+fn put(prefix: &str, key: LeaseKey, attributes: &Attributes, etcd_lease: i64) -> TxnOp {
+    let options = match etcd_lease {
+        0 => PutOptions::new(),
+        id => PutOptions::new().with_lease(id),
+    };
+    TxnOp::put(format!("{prefix}{key}"), attributes.encode(), Some(options))
+}
+
+/// The revision at which it was done, if what was compared was so.
+async fn commit(
+    client: &mut Client,
+    txn: Txn,
+    verb: &str,
+    key: LeaseKey,
+) -> anyhow::Result<Option<i64>> {
+    let done = client.txn(txn).await;
     let done = done
         .map_err(|error| described(&error))
-        .with_context(|| format!("etcd: delete {key}"))?;
-    Ok(done.succeeded())
+        .with_context(|| format!("{verb} lease {key}"))?;
+    let revision = |done: &TxnResponse| done.header().map_or(0, |header| header.revision());
+    Ok(done.succeeded().then(|| revision(&done)))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use desired::cluster::Announced;
+use desired::lease::acquire::overlap;
 use desired::lease::{Attributes, Held, LeaseKey};
 use ipnetwork::IpNetwork;
 
@@ -62,18 +63,28 @@ impl Table {
         }
     }
 
-    /// A lease is new or different.
+    /// A lease is new or different. What is older than what is known already, as events about
+    /// one's own writes are, changes nothing.
     pub(super) fn put(&mut self, pair: &Pair<'_>) {
         let known = self.name(pair.key).parse().ok();
-        let known = known.and_then(|key| self.entries.get(&key)?.announced.clone());
-        self.put_with(pair, |_| known);
+        let known = known.and_then(|key| self.entries.get(&key));
+        if known.is_some_and(|known| known.modified > pair.modified) {
+            return;
+        }
+        let announced = known.and_then(|known| known.announced.clone());
+        self.put_with(pair, |_| announced);
     }
 
-    /// A lease is gone.
-    pub(super) fn delete(&mut self, key: &[u8]) {
+    /// A lease is gone since `revision`.
+    pub(super) fn delete(&mut self, key: &[u8], revision: i64) {
         let name = self.name(key);
-        self.unreadable.remove(&name);
-        if let Ok(key) = name.parse::<LeaseKey>() {
+        let Ok(key) = name.parse::<LeaseKey>() else {
+            self.unreadable.remove(&name);
+            return;
+        };
+        let is_newer = |known: &Entry| known.modified > revision;
+        if !self.entries.get(&key).is_some_and(is_newer) {
+            self.unreadable.remove(&name);
             self.entries.remove(&key);
         }
     }
@@ -136,6 +147,11 @@ impl Table {
         held.collect()
     }
 
+    /// All subnets that are taken.
+    pub(super) fn subnets(&self) -> Vec<IpNetwork> {
+        self.entries.keys().flat_map(|key| key.subnets()).collect()
+    }
+
     /// As the snapshot has it.
     pub(super) fn announced(&self) -> BTreeMap<LeaseKey, Arc<Announced>> {
         let entries = self.entries.iter();
@@ -148,20 +164,18 @@ impl Table {
         self.unreadable.values().cloned().collect()
     }
 
-    /// The lease made before `own` that shares addresses with it: `own` has to give way.
-    pub(super) fn overlapped_by(&self, own: LeaseKey, created: i64) -> Option<LeaseKey> {
+    /// Of the other leases that share addresses with `own`, the one that was made first.
+    pub(super) fn overlapping(&self, own: LeaseKey) -> Option<(LeaseKey, &Entry)> {
         let overlaps = |other: &LeaseKey| {
-            own.subnets().any(|one| {
-                let same = |other: &IpNetwork| {
-                    one.is_ipv4() == other.is_ipv4()
-                        && (one.contains(other.network()) || other.contains(one.network()))
-                };
-                other.subnets().any(|other| same(&other))
-            })
+            own.subnets()
+                .any(|one| other.subnets().any(|other| overlap(one, other)))
         };
-        let others = self.entries.iter().filter(|(key, _)| **key != own);
-        let earlier = others.filter(|(_, entry)| entry.created < created);
-        earlier.map(|(key, _)| *key).find(|key| overlaps(key))
+        let others = self
+            .entries
+            .iter()
+            .filter(|(key, _)| **key != own && overlaps(key));
+        let first = others.min_by_key(|(_, entry)| entry.created);
+        first.map(|(key, entry)| (*key, entry))
     }
 }
 
@@ -208,31 +222,57 @@ mod tests {
         table.put(&pair("/p/subnets/10.5.2.0-24", GOOD, 5));
         table.put(&pair("/p/subnets/10.5.1.0-24", b"junk", 6));
         assert_eq!(names(&table), ["10.5.1.0-24", "10.5.2.0-24"]);
-        table.delete(b"/p/subnets/10.5.1.0-24");
-        table.delete(b"/p/subnets/notes");
+        table.delete(b"/p/subnets/10.5.1.0-24", 7);
+        table.delete(b"/p/subnets/notes", 8);
         assert_eq!(names(&table), ["10.5.2.0-24"]);
         assert_eq!(table.unreadable().len(), 1);
     }
 
     #[test]
-    fn of_two_that_overlap_the_later_one_gives_way() {
+    fn events_older_than_what_is_known_change_nothing() {
+        let mut table = Table::new("/p/subnets/".to_owned());
+        let mine = br#"{"PublicIP":"192.0.2.9","BackendType":"host-gw"}"#;
+        let key = "/p/subnets/10.5.1.0-24";
+        table.put(&pair(key, mine, 9));
+        let known = table.clone();
+        table.put(&pair(key, GOOD, 7));
+        table.delete(key.as_bytes(), 8);
+        assert_eq!(table, known);
+        table.delete(key.as_bytes(), 10);
+        assert_eq!(names(&table), [""; 0]);
+    }
+
+    #[test]
+    fn a_value_that_went_bad_keeps_what_was_understood_even_in_a_new_list() {
+        let mut table = Table::new("/p/subnets/".to_owned());
+        table.put(&pair("/p/subnets/10.5.1.0-24", GOOD, 1));
+        table.reset([pair("/p/subnets/10.5.1.0-24", b"junk", 6)].into_iter());
+        assert_eq!(names(&table), ["10.5.1.0-24"]);
+        assert_eq!(table.unreadable().len(), 1);
+    }
+
+    #[test]
+    fn of_leases_that_overlap_the_first_is_found() {
         let mut table = Table::new("/p/subnets/".to_owned());
         let pairs = [
-            pair("/p/subnets/10.5.0.0-22", GOOD, 5),
-            pair("/p/subnets/10.5.1.0-24", GOOD, 6),
+            pair("/p/subnets/10.5.0.0-22", GOOD, 6),
+            pair("/p/subnets/10.5.1.0-24", GOOD, 5),
             pair("/p/subnets/10.5.9.0-24&fc00:5::-64", GOOD, 7),
             pair("/p/subnets/10.5.8.0-24&fc00:5::-64", GOOD, 8),
+            pair("/p/subnets/10.5.2.0-24", GOOD, 9),
         ];
         table.reset(pairs.into_iter());
-        let overlapped = |key: &str, created| {
-            let found = table.overlapped_by(key.parse().unwrap(), created);
-            found.map(|key| key.to_string())
+        let overlapping = |key: &str| {
+            let found = table.overlapping(key.parse().unwrap());
+            found.map(|(key, entry)| (key.to_string(), entry.created))
         };
-        assert_eq!(overlapped("10.5.0.0-22", 5), None);
-        assert_eq!(overlapped("10.5.1.0-24", 6).as_deref(), Some("10.5.0.0-22"));
+        let found = |key: &str, created| Some((key.to_owned(), created));
+        assert_eq!(overlapping("10.5.0.0-22"), found("10.5.1.0-24", 5));
+        assert_eq!(overlapping("10.5.1.0-24"), found("10.5.0.0-22", 6));
         assert_eq!(
-            overlapped("10.5.8.0-24&fc00:5::-64", 8).as_deref(),
-            Some("10.5.9.0-24&fc00:5::-64")
+            overlapping("10.5.8.0-24&fc00:5::-64"),
+            found("10.5.9.0-24&fc00:5::-64", 7)
         );
+        assert_eq!(overlapping("10.5.10.0-24"), None);
     }
 }
