@@ -2,14 +2,17 @@
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use etcd_client::{Client, ConnectOptions};
+use etcd_client::{Certificate, Client, ConnectOptions, Identity as TlsIdentity, TlsOptions};
 use tempfile::TempDir;
 use tokio::time::Instant;
+
+use crate::certificates::{Authority, Identity};
 
 /// How long an etcd may take to answer, and how often it is asked.
 const START: (Duration, Duration) = (Duration::from_secs(20), Duration::from_millis(25));
@@ -19,12 +22,24 @@ pub struct Etcd {
     members: Vec<Member>,
     folder: TempDir,
     token: String,
+    settings: Settings,
+    server: Option<Identity>,
+}
+
+/// How clients are let in.
+#[derive(Default)]
+pub struct Settings {
+    /// With TLS and certificates of clients, by this authority.
+    pub tls: Option<Authority>,
+    /// Seconds that the token of a user is good for.
+    pub token_ttl: Option<u32>,
 }
 
 /// One member, which may be down.
 pub struct Member {
     address: Ipv4Addr,
     name: String,
+    scheme: &'static str,
     process: Option<Child>,
 }
 
@@ -36,20 +51,38 @@ impl Etcd {
     /// # Errors
     /// When etcd is not installed, or does not answer in time; its log's end is in the error.
     pub async fn start(size: usize) -> Result<Self> {
+        Self::start_with(size, Settings::default()).await
+    }
+
+    /// Starts a cluster of `size` members and waits until it answers.
+    ///
+    /// # Errors
+    /// When etcd is not installed, or does not answer in time; its log's end is in the error.
+    pub async fn start_with(size: usize, settings: Settings) -> Result<Self> {
         let members: Vec<Member> = (0..size)
             .map(|at| Member {
                 address: unused_address(),
                 name: format!("m{at}"),
+                scheme: if settings.tls.is_some() {
+                    "https"
+                } else {
+                    "http"
+                },
                 process: None,
             })
             .collect();
+        let addresses: Vec<Ipv4Addr> = members.iter().map(|member| member.address).collect();
+        let server = settings.tls.as_ref().map(|tls| tls.server(&addresses));
         let mut etcd = Self {
+            server: server.transpose()?,
+            settings,
             token: format!("{}-{}", std::process::id(), members[0].address),
             members,
             folder: TempDir::new().context("folder for etcd")?,
         };
+        let all = etcd.initial();
         for at in 0..size {
-            etcd.spawn(at)?;
+            etcd.spawn(at, &all, "new")?;
         }
         for at in 0..size {
             etcd.answers(at).await?;
@@ -69,7 +102,14 @@ impl Etcd {
     /// # Errors
     /// When it cannot connect.
     pub async fn client(&self, at: usize) -> Result<Client> {
-        let options = ConnectOptions::new().with_timeout(Duration::from_secs(10));
+        let mut options = ConnectOptions::new().with_timeout(Duration::from_secs(10));
+        if let Some(tls) = &self.settings.tls {
+            let identity = tls.client("tester")?;
+            let (certificate, key) = (fs::read(identity.certificate)?, fs::read(identity.key)?);
+            let ca = Certificate::from_pem(fs::read(tls.certificate())?);
+            let tls = TlsOptions::new().ca_certificate(ca);
+            options = options.with_tls(tls.identity(TlsIdentity::from_pem(certificate, key)));
+        }
         let client = Client::connect([self.members[at].client_url()], Some(options)).await;
         client.with_context(|| format!("connect to {}", self.members[at].name))
     }
@@ -87,8 +127,82 @@ impl Etcd {
     /// # Errors
     /// When it does not answer in time.
     pub async fn restart(&mut self, at: usize) -> Result<()> {
-        self.spawn(at)?;
+        let all = self.initial();
+        self.spawn(at, &all, "new")?;
         self.answers(at).await
+    }
+
+    /// What the only member has stored, as of now, for [`Etcd::restore`].
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub async fn backup(&mut self) -> Result<TempDir> {
+        self.kill(0)?;
+        let copy = TempDir::new().context("folder for a backup")?;
+        copy_folder(&self.data(0), copy.path())?;
+        self.restart(0).await?;
+        Ok(copy)
+    }
+
+    /// Ends the only member and starts it again with what it had stored at a backup.
+    ///
+    /// # Errors
+    /// When it does not answer in time.
+    pub async fn restore(&mut self, backup: &TempDir) -> Result<()> {
+        self.kill(0)?;
+        fs::remove_dir_all(self.data(0)).context("remove etcd's data")?;
+        copy_folder(backup.path(), &self.data(0))?;
+        self.restart(0).await
+    }
+
+    /// Takes a member out for good, and puts a new one with another address in its place.
+    ///
+    /// # Errors
+    /// When the others refuse, or it does not answer in time.
+    pub async fn rotate(&mut self, at: usize) -> Result<()> {
+        let other = (at + 1) % self.members.len();
+        let mut client = self.client(other).await?;
+        let listed = client.member_list().await?;
+        let name = self.members[at].name.clone();
+        let old = listed.members().iter().find(|member| member.name() == name);
+        let id = old.context("no such member")?.id();
+        let until = Instant::now() + START.0;
+        // etcd refuses while a member is not up to date after a change.
+        while let Err(error) = client.member_remove(id).await {
+            anyhow::ensure!(Instant::now() < until, "remove a member: {error}");
+            tokio::time::sleep(START.1).await;
+        }
+        self.kill(at)?;
+        self.members[at].address = unused_address();
+        self.members[at].name = format!("{name}x");
+        let added = [self.members[at].peer_url()];
+        while let Err(error) = client.member_add(added.clone(), None).await {
+            anyhow::ensure!(Instant::now() < until, "add a member: {error}");
+            tokio::time::sleep(START.1).await;
+        }
+        let all = self.initial();
+        self.spawn(at, &all, "existing")?;
+        self.answers(at).await
+    }
+
+    /// Stops a member without ending it: connections stay, and nothing is answered.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pause(&self, at: usize, pause: bool) -> Result<()> {
+        let process = self.members[at].process.as_ref().context("it is down")?;
+        let signal = if pause { "-STOP" } else { "-CONT" };
+        let done = Command::new("kill")
+            .args([signal, &process.id().to_string()])
+            .status()?;
+        anyhow::ensure!(done.success(), "kill {signal}: {done}");
+        Ok(())
+    }
+
+    /// The address of a member.
+    #[must_use]
+    pub fn address(&self, at: usize) -> Ipv4Addr {
+        self.members[at].address
     }
 
     /// Ends the only member, forgets everything it had stored, and starts it again.
@@ -97,8 +211,7 @@ impl Etcd {
     /// When it does not answer in time.
     pub async fn wipe(&mut self) -> Result<()> {
         self.kill(0)?;
-        let folder = self.folder.path().join(&self.members[0].name);
-        fs::remove_dir_all(folder).context("remove etcd's data")?;
+        fs::remove_dir_all(self.data(0)).context("remove etcd's data")?;
         self.restart(0).await
     }
 
@@ -119,11 +232,42 @@ impl Etcd {
         bail!("no member leads")
     }
 
-    fn spawn(&mut self, at: usize) -> Result<()> {
+    /// All members, as a new one is told of them.
+    fn initial(&self) -> String {
         let peers = self.members.iter();
         let peers: Vec<String> = peers
             .map(|member| format!("{}={}", member.name, member.peer_url()))
             .collect();
+        peers.join(",")
+    }
+
+    fn data(&self, at: usize) -> std::path::PathBuf {
+        self.folder.path().join(&self.members[at].name)
+    }
+
+    /// Arguments that say how clients are let in.
+    fn access(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        if let (Some(tls), Some(server)) = (&self.settings.tls, &self.server) {
+            let files = [
+                ("--cert-file", server.certificate.clone()),
+                ("--key-file", server.key.clone()),
+                ("--trusted-ca-file", tls.certificate()),
+            ];
+            for (name, file) in files {
+                all.extend([name.to_owned(), file.display().to_string()]);
+            }
+            all.push("--client-cert-auth".to_owned());
+        }
+        if let Some(ttl) = self.settings.token_ttl {
+            all.push(format!("--auth-token-ttl={ttl}"));
+            // Slow hashes are for attackers.
+            all.push("--bcrypt-cost=4".to_owned());
+        }
+        all
+    }
+
+    fn spawn(&mut self, at: usize, all: &str, state: &str) -> Result<()> {
         let member = &self.members[at];
         let log = File::create(self.log(at)).context("etcd's log")?;
         let child = Command::new("etcd")
@@ -131,12 +275,13 @@ impl Etcd {
             .env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH)
             .args(["--name", &member.name, "--logger", "zap"])
             .arg("--data-dir")
-            .arg(self.folder.path().join(&member.name))
+            .arg(self.data(at))
             .args(["--listen-client-urls", &member.client_url()])
             .args(["--advertise-client-urls", &member.client_url()])
             .args(["--listen-peer-urls", &member.peer_url()])
             .args(["--initial-advertise-peer-urls", &member.peer_url()])
-            .args(["--initial-cluster", &peers.join(",")])
+            .args(["--initial-cluster", all, "--initial-cluster-state", state])
+            .args(self.access())
             .args(["--initial-cluster-token", &self.token])
             // A test machine is slow at times; elections must not be its fault.
             .args(["--heartbeat-interval", "100", "--election-timeout", "1000"])
@@ -187,7 +332,7 @@ impl Etcd {
 
 impl Member {
     fn client_url(&self) -> String {
-        format!("http://{}:2379", self.address)
+        format!("{}://{}:2379", self.scheme, self.address)
     }
 
     fn peer_url(&self) -> String {
@@ -211,8 +356,18 @@ impl Drop for Member {
     }
 }
 
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    let done = Command::new("cp")
+        .args(["-a", "--"])
+        .arg(from.join("."))
+        .arg(to)
+        .status()?;
+    anyhow::ensure!(done.success(), "copy {}: {done}", from.display());
+    Ok(())
+}
+
 /// An address of 127.0.0.0/8 for this process and call alone: no port can be taken there.
-fn unused_address() -> Ipv4Addr {
+pub(crate) fn unused_address() -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let at = NEXT.fetch_add(1, Ordering::Relaxed);
     let [_, _, high, low] = std::process::id().to_be_bytes();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::lease::Lease;
-use agent::lease::etcd::{EtcdLeases, EtcdSettings, StoreReport};
+use agent::lease::etcd::{EtcdLeases, EtcdSettings, StoreReport, TTL};
 use agent::store::Store;
 use desired::cluster::{Announced, Backend, Cluster, Leases, ThisNode};
 use desired::lease::attributes::VxlanData;
@@ -16,10 +16,10 @@ use etcd_client::{Client, GetOptions};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use towline_leases::Etcd;
+use towline_leases::{Etcd, Proxy};
 
 /// How long a condition may take to come true.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) const PREFIX: &str = "/coreos.com/network/subnets/";
 
 /// A node; dropping it ends its task, as `kill -9` would.
@@ -39,6 +39,7 @@ pub(crate) struct Start {
     pub(crate) pools: Pools,
     pub(crate) previous: Option<LeaseKey>,
     pub(crate) settings: EtcdSettings,
+    pub(crate) ttl: i64,
 }
 
 impl Start {
@@ -50,6 +51,7 @@ impl Start {
             pools: pools("10.5.0.0/16"),
             previous: None,
             settings: settings(etcd),
+            ttl: TTL,
         }
     }
 
@@ -61,6 +63,22 @@ impl Start {
 
     pub(crate) fn network(mut self, network: &str) -> Self {
         self.pools = pools(network);
+        self
+    }
+
+    pub(crate) fn pools(mut self, v4: Pool, v6: Option<Pool>) -> Self {
+        self.pools = Pools { v4, v6 };
+        self
+    }
+
+    /// With leases that live `ttl` seconds after their node.
+    pub(crate) fn ttl(mut self, ttl: i64) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    pub(crate) fn through(mut self, proxy: &Proxy) -> Self {
+        self.settings.endpoints = vec![proxy.endpoint()];
         self
     }
 
@@ -80,6 +98,7 @@ impl Start {
         let leases = EtcdLeases {
             settings: self.settings,
             pools: self.pools,
+            ttl: self.ttl,
             previous: self.previous,
             node: format!("n{}", self.number),
             lease: lease_out,
@@ -114,6 +133,20 @@ impl Node {
         }
     }
 
+    /// Waits until it knows of so many leases.
+    #[track_caller]
+    pub(crate) fn sees(&self, count: usize) -> impl Future<Output = Arc<Cluster>> {
+        self.until(move |cluster| known(cluster).len() == count)
+    }
+
+    /// Waits until it holds a lease or has said why not.
+    pub(crate) async fn until_settled(&self) {
+        tokio::select! {
+            _ = self.held() => {}
+            _ = self.reports(|report| report.obstacle.is_some()) => {}
+        }
+    }
+
     /// Waits until it holds a lease, and returns it.
     pub(crate) async fn held(&self) -> LeaseKey {
         let cluster = self.until(|cluster| own(cluster).is_some()).await;
@@ -135,6 +168,11 @@ impl Node {
         }
     }
 
+    /// Whether its task still runs: nothing that etcd does ends it.
+    pub(crate) fn runs(&self) -> bool {
+        !self.task.is_finished()
+    }
+
     /// Ends it as SIGTERM does.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
@@ -148,6 +186,26 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// A condition of what etcd holds.
+pub(crate) async fn until<T>(
+    client: &mut Client,
+    what: impl Fn(&[(String, String, bool)]) -> Option<T>,
+) -> T {
+    let begun = tokio::time::Instant::now();
+    loop {
+        let held = stored(client).await;
+        if let Some(found) = what(&held) {
+            return found;
+        }
+        assert!(begun.elapsed() < LIMIT, "not in time; {held:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub(crate) fn pool(network: &str, len: u8) -> Pool {
+    Pool::new(network.parse().unwrap(), Some(len), None, None).unwrap()
 }
 
 pub(crate) fn pools(network: &str) -> Pools {
