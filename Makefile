@@ -43,6 +43,7 @@ e2e: build ## end-to-end tests on the lab
 bench: build ## ratios against peers, written to docs/benchmarks.md
 	cargo run --locked --release --quiet -p towline-bench -- datapath --write docs/benchmarks.md
 	cargo run --locked --release --quiet -p towline-bench -- cni --write docs/benchmarks.md
+	cargo run --locked --release --quiet -p towline-bench -- leases --write docs/benchmarks.md
 
 ebpf: setup ## rebuild the committed eBPF object
 	./ebpf/build.sh

@@ -304,16 +304,3 @@ fn a_long_list_is_read_while_others_change_the_rules() {
         });
     });
 }
-
-#[test]
-fn what_can_never_be_added_is_not_tried_for_ever() {
-    fresh::netns(|| {
-        let mut nftables = Nftables::open().unwrap();
-        let mut rules = shared("a", "10.0.0.1/32");
-        nftables.add_rules(&rules).unwrap();
-        rules.tables[0].rules[0].rule.verdict = Some(Verdict::Jump("nowhere".into()));
-        let replaced = nftables.replace_rules(&rules, &checks(), &|_| true);
-        assert!(replaced.unwrap_err().is_not_found());
-        assert_eq!(comments(&mut nftables), ["a"]);
-    });
-}

@@ -7,17 +7,15 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Stdio};
+use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
-use crate::env::Env;
 use crate::error::Error;
-use crate::plugin::Plugin;
 use crate::request::{Command, Request};
 use crate::result::AddResult;
-use crate::run::{Done, Registry, call, undo_unsayable};
-use crate::version::{CURRENT, Version};
+use crate::run::{Done, call};
+use crate::version::Version;
 
 const OWN: &str = "/proc/self/exe";
 /// Longest part of a delegate's unreadable output that is passed on, in bytes.
@@ -49,7 +47,7 @@ impl Request<'_> {
         let file = find(name, &self.path)?;
         let env = self.env.clone().with("CNI_COMMAND", command.as_str());
         match self.registry.find(name).filter(|_| is_this_program(&file)) {
-            Some(plugin) => said(plugin, self.registry.deeper(name)?, &env, config),
+            Some(plugin) => call(plugin, self.registry.deeper(name)?, &env, config),
             None => {
                 let output = execute(&file, &env, config)?;
                 understand(name, command, self.version, &output)
@@ -58,26 +56,9 @@ impl Request<'_> {
     }
 }
 
-/// What `plugin` would print as a program of its own: a result without what its version cannot say.
-fn said(
-    plugin: &dyn Plugin,
-    registry: Registry<'_>,
-    env: &Env,
-    config: &[u8],
-) -> Result<Done, Error> {
-    match call(plugin, registry, env, config)? {
-        Done::Result(result, version) if version < CURRENT => {
-            let document = undo_unsayable(plugin, registry, env, config, &result, version)?;
-            let (result, version) = AddResult::decode(&document, version)?;
-            Ok(Done::Result(result, version))
-        }
-        done => Ok(done),
-    }
-}
-
 /// What a program answered.
 pub(crate) struct Output {
-    pub(crate) success: bool,
+    success: bool,
     stdout: Vec<u8>,
 }
 
@@ -109,7 +90,7 @@ fn is_this_program(file: &Path) -> bool {
     }
 }
 
-pub(crate) fn execute(file: &Path, env: &Env, config: &[u8]) -> Result<Output, Error> {
+pub(crate) fn execute(file: &Path, env: &crate::env::Env, config: &[u8]) -> Result<Output, Error> {
     let shown = file.display();
     let failed = |error: std::io::Error| Error::io(format!("cannot run {shown}")).details(error);
     let mut child = std::process::Command::new(file)
@@ -119,16 +100,8 @@ pub(crate) fn execute(file: &Path, env: &Env, config: &[u8]) -> Result<Output, E
         .stdout(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    let stdin = child.stdin.take();
-    // At the same time, for a plugin may answer before it has read everything.
-    let (fed, output) = std::thread::scope(|scope| {
-        let feeder = scope.spawn(move || feed(stdin, config));
-        let output = child.wait_with_output();
-        let panicked = |_| Err(std::io::Error::other("the writer panicked"));
-        (feeder.join().unwrap_or_else(panicked), output)
-    });
-    fed.map_err(failed)?;
-    let output = output.map_err(failed)?;
+    feed(&mut child, config).map_err(failed)?;
+    let output = child.wait_with_output().map_err(failed)?;
     Ok(Output {
         success: output.status.success(),
         stdout: output.stdout,
@@ -136,10 +109,17 @@ pub(crate) fn execute(file: &Path, env: &Env, config: &[u8]) -> Result<Output, E
 }
 
 /// Writes the configuration. A plugin that ends without reading it is no failure of ours.
-fn feed(stdin: Option<ChildStdin>, config: &[u8]) -> std::io::Result<()> {
-    let written = stdin.map_or(Ok(()), |mut stdin| stdin.write_all(config));
-    match written {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error),
+fn feed(child: &mut Child, config: &[u8]) -> std::io::Result<()> {
+    let Some(mut stdin) = child.stdin.take() else {
+        return Ok(());
+    };
+    match stdin.write_all(config) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            // The child must not be left behind; its status no longer matters.
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(error)
+        }
         _ => Ok(()),
     }
 }

@@ -125,7 +125,7 @@ fn answer(
 }
 
 /// Encodes an ADD's result. A result that the version cannot say fails the ADD, which is undone.
-pub(crate) fn undo_unsayable(
+fn undo_unsayable(
     plugin: &dyn Plugin,
     registry: Registry<'_>,
     env: &Env,

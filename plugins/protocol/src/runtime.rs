@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 
 use crate::args::Args;
-use crate::delegate::{Output, execute, find, understand};
+use crate::delegate::{execute, find, understand};
 use crate::env::Env;
 use crate::error::Error;
 use crate::plugin::Attachment;
@@ -52,16 +52,14 @@ impl Runtime {
     /// ADD through the whole list; the result is in the list's version, and kept.
     ///
     /// When a plugin fails, those before it are undone, and so is the failed one, unless it is the
-    /// first and says itself that it failed: the interface may be somebody else's then.
+    /// first: the interface may be somebody else's then.
     ///
     /// # Errors
     /// The failing plugin's, with its name.
     pub fn add(&self, list: &NetworkList, target: &Target) -> Result<Value, Error> {
         let mut result = None;
         for (at, plugin) in list.plugins.iter().enumerate() {
-            let output = self.call(Command::Add, list, plugin, Some(target), result.as_ref());
-            let worked = output.as_ref().is_ok_and(|output| output.success);
-            let added = output.and_then(|output| answer(Command::Add, list, plugin, &output));
+            let added = self.run(Command::Add, list, plugin, Some(target), result.as_ref());
             let document = added.and_then(|done| match done {
                 Done::Result(result, _) => result.encode(list.version),
                 Done::Nothing => Err(Error::decode("the plugin returned no result")),
@@ -69,7 +67,7 @@ impl Runtime {
             match document {
                 Ok(document) => result = Some(document),
                 Err(error) => {
-                    let made = if at == 0 && !worked { 0 } else { at + 1 };
+                    let made = if at == 0 { 0 } else { at + 1 };
                     return Err(self.undo(list, made, target, result.as_ref(), error));
                 }
             }
@@ -192,26 +190,20 @@ impl Runtime {
         target: Option<&Target>,
         previous: Option<&Value>,
     ) -> Result<Done, Error> {
-        let output = self.call(command, list, plugin, target, previous)?;
-        answer(command, list, plugin, &output)
-    }
-
-    fn call(
-        &self,
-        command: Command,
-        list: &NetworkList,
-        plugin: &Map<String, Value>,
-        target: Option<&Target>,
-        previous: Option<&Value>,
-    ) -> Result<Output, Error> {
+        let kind = plugin.get("type").and_then(Value::as_str);
+        let kind = kind.unwrap_or_default();
         let none = Map::new();
         let capabilities = target.map_or(&none, |target| &target.capabilities);
         let config = plugin_config(&list.name, list.version, plugin, capabilities, previous);
         let env = self.environment(command, target);
         let folders: Vec<PathBuf> = std::env::split_paths(&self.path).collect();
-        find(kind_of(plugin), &folders)
+        let done = find(kind, &folders)
             .and_then(|file| execute(&file, &env, json!(config).to_string().as_bytes()))
-            .map_err(|error| named(command, plugin, error))
+            .and_then(|output| understand(kind, command, list.version, &output));
+        done.map_err(|mut error| {
+            error.msg = format!("plugin {kind}, {}: {}", command.as_str(), error.msg);
+            error
+        })
     }
 
     fn environment(&self, command: Command, target: Option<&Target>) -> Env {
@@ -247,27 +239,6 @@ impl Runtime {
         }
         error
     }
-}
-
-fn answer(
-    command: Command,
-    list: &NetworkList,
-    plugin: &Map<String, Value>,
-    output: &Output,
-) -> Result<Done, Error> {
-    understand(kind_of(plugin), command, list.version, output)
-        .map_err(|error| named(command, plugin, error))
-}
-
-fn kind_of(plugin: &Map<String, Value>) -> &str {
-    let kind = plugin.get("type").and_then(Value::as_str);
-    kind.unwrap_or_default()
-}
-
-fn named(command: Command, plugin: &Map<String, Value>, mut error: Error) -> Error {
-    let (kind, command) = (kind_of(plugin), command.as_str());
-    error.msg = format!("plugin {kind}, {command}: {}", error.msg);
-    error
 }
 
 /// A kept result in the version that the list has now.

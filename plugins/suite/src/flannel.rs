@@ -40,7 +40,7 @@ impl Plugin for Flannel {
     }
 
     fn delete(&self, request: &Request<'_>) -> Result<(), Error> {
-        let config = config::for_removal(request)?;
+        let config = config::read(request)?;
         let (saved, attachment) = (Saved::new(&config.data_dir), request.attachment());
         if let Some((owner, delegate)) = find(&saved, request)? {
             delegate.replay_del(request)?;

@@ -37,10 +37,9 @@ impl Plugin for HostLocal {
         })
     }
 
-    /// Of the configuration only `dataDir` counts: a runtime also deletes what a wrong one failed to
-    /// add, and what was added before it became wrong.
     fn delete(&self, request: &Request<'_>) -> Result<(), Error> {
-        let Some(mut store) = Store::open_existing(&config::folder(request)?)? else {
+        let config = config::read(request)?;
+        let Some(mut store) = Store::open_existing(&config.folder)? else {
             return Ok(());
         };
         store.release(&owner(request))
@@ -58,23 +57,13 @@ impl Plugin for HostLocal {
                 "host-local holds no address for {owner}"
             )));
         }
-        let given = request.prev_result.iter().flat_map(|before| &before.ips);
-        let is_lost = |ip: &IpAddr| {
-            !held.contains(ip) && config.sets.iter().any(|set| set.range_of(*ip).is_some())
-        };
-        match given.map(|ip| ip.address.ip()).find(is_lost) {
-            Some(ip) => {
-                let msg = format!("host-local holds {ip} for {owner} no longer");
-                Err(Error::other(msg))
-            }
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn gc(&self, request: &Request<'_>, valid: Option<&[Attachment]>) -> Result<(), Error> {
-        let folder = config::folder(request)?;
+        let config = config::read(request)?;
         let Some(valid) = valid else { return Ok(()) };
-        match Store::open_existing(&folder)? {
+        match Store::open_existing(&config.folder)? {
             Some(mut store) => store.keep_only(valid),
             None => Ok(()),
         }

@@ -117,8 +117,11 @@ pub fn pod_routes(pod: &IfName, addresses: &AddResult) -> Result<Vec<Step>, Erro
         route.mtu = wanted.mtu.filter(|mtu| *mtu != 0);
         route.advmss = wanted.advmss.filter(|mss| *mss != 0);
         route.scope = wanted.scope.map(scope).transpose()?;
-        route.gateway = next_hop(addresses, wanted);
-        if route.gateway.is_none() && !is_on_link(wanted) {
+        let on_link = matches!(route.scope, Some(Scope::Link | Scope::Host));
+        route.gateway = wanted
+            .gw
+            .or_else(|| first_gateway(addresses, wanted.dst).filter(|_| !on_link));
+        if route.gateway.is_none() && !on_link {
             let dst = wanted.dst;
             let msg =
                 format!("ipam: route to {dst} has no gateway; give gw, or an address with one");
@@ -140,17 +143,6 @@ fn scope(number: u32) -> Result<Scope, Error> {
                 "ipam: route scope {number} is unknown; give 0, 200, 253, 254 or 255"
             ))
         })
-}
-
-/// Where `route` of a result leads; a route of the link leads nowhere else unless it says so.
-fn next_hop(addresses: &AddResult, route: &protocol::Route) -> Option<IpAddr> {
-    let first = || first_gateway(addresses, route.dst).filter(|_| !is_on_link(route));
-    route.gw.or_else(first)
-}
-
-fn is_on_link(route: &protocol::Route) -> bool {
-    let known = route.scope.map(scope).and_then(Result::ok);
-    matches!(known, Some(Scope::Link | Scope::Host))
 }
 
 fn first_gateway(addresses: &AddResult, dst: IpNetwork) -> Option<IpAddr> {
@@ -252,7 +244,7 @@ fn check_routes(netlink: &mut Netlink, before: &AddResult) -> Result<(), Error> 
     let found = netlink.routes(None).map_err(|error| pod::kernel(&error))?;
     for route in &before.routes {
         let dst = netstate::route::masked(route.dst);
-        let gateway = next_hop(before, route);
+        let gateway = route.gw.or_else(|| first_gateway(before, route.dst));
         let there = found
             .iter()
             .any(|f| f.key.destination == dst && (f.gateway == gateway || gateway.is_none()));

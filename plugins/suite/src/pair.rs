@@ -108,8 +108,7 @@ pub fn host_name(request: &Request<'_>) -> Result<IfName, Error> {
 }
 
 /// Removes the pod's interface from whichever side it can be seen. What is gone is no error, and
-/// what has the name but not the address of the host's end is somebody else's. So is what is in the
-/// pod when the host's end was ours, which takes the pod's with it, and what [`is_anothers`].
+/// what has the name but not the address of the host's end is somebody else's.
 ///
 /// # Errors
 /// When the kernel refuses to remove what is there.
@@ -119,48 +118,21 @@ pub fn detach(request: &Request<'_>) -> Result<(), Error> {
     let (name, mac) = (host_name(request)?, identity(request).host_mac());
     let link = host.link(&name).map_err(failed)?;
     if link.is_some_and(|link| link.mac == Some(mac)) {
-        return host.delete_link(&name).map_err(failed);
+        host.delete_link(&name).map_err(failed)?;
     }
-    let Some(netns) = pod::open_if_there(request) else {
-        return Ok(());
-    };
-    let mut inside = Netlink::open_in(&netns).map_err(failed)?;
-    let name = pod::ifname(request)?;
-    // After a refused ADD the name may be another plugin's.
-    let found = inside.link(&name).map_err(failed)?;
-    let Some(link) = found.filter(|link| link.kind == VETH) else {
-        return Ok(());
-    };
-    if is_anothers(request, &mut host, &link)? {
-        return Ok(());
+    if let Some(netns) = pod::open_if_there(request) {
+        let mut inside = Netlink::open_in(&netns).map_err(failed)?;
+        let name = pod::ifname(request)?;
+        // After a refused ADD the name may be another plugin's.
+        if inside
+            .link(&name)
+            .map_err(failed)?
+            .is_some_and(|link| link.kind == VETH)
+        {
+            inside.delete_link(&name).map_err(failed)?;
+        }
     }
-    inside.delete_link(&name).map_err(failed)
-}
-
-/// Whether `link` is of a pod that has the namespace's path by now: `prevResult` reports another
-/// address for the pod's end, and names no interface of the host that is this one's peer.
-fn is_anothers(request: &Request<'_>, host: &mut Netlink, link: &LinkInfo) -> Result<bool, Error> {
-    let Some(before) = &request.prev_result else {
-        return Ok(false);
-    };
-    let is_own = |one: &&Interface| one.name == request.ifname && !one.sandbox.is_empty();
-    let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
-    let differs = |one: &Interface| !one.mac.is_empty() && !one.mac.eq_ignore_ascii_case(&mac);
-    if !before.interfaces.iter().find(is_own).is_some_and(differs) {
-        return Ok(false);
-    }
-    let peer = match link.peer {
-        Some(index) => host.link_by_index(index),
-        None => Ok(None),
-    };
-    let peer = peer.map_err(|error| pod::kernel(&error))?;
-    let is_named = |one: &Interface| {
-        one.sandbox.is_empty()
-            && peer
-                .as_ref()
-                .is_some_and(|peer| peer.name.as_str() == one.name)
-    };
-    Ok(!before.interfaces.iter().any(is_named))
+    Ok(())
 }
 
 /// The MTU of a new attachment: what the configuration `asked` for, else the default route's

@@ -54,7 +54,7 @@ impl Plugin for Towline {
     }
 
     fn delete(&self, request: &Request<'_>) -> Result<(), Error> {
-        let config = config::for_removal(request)?;
+        let config = config::read(request)?;
         // A daemon that is down forgets the endpoint when it comes back and finds no interface.
         let deregistered = Daemon::new(&config).deregister(request);
         detach(request, &config).and(deregistered)

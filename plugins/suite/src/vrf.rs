@@ -49,10 +49,7 @@ impl Plugin for Vrf {
         let Some(netns) = pod::open_if_there(request) else {
             return Ok(());
         };
-        // What no ADD would take has made nothing, and must not stop the other plugins' DELs.
-        let Ok(config) = config::read(request) else {
-            return Ok(());
-        };
+        let config = config::read(request)?;
         let failed = |error: hostnet::Error| pod::kernel(&error);
         let _lock = netns.lock().map_err(failed)?;
         let mut inside = Netlink::open_in(&netns).map_err(failed)?;

@@ -132,24 +132,3 @@ fn a_wrong_configuration_is_named() {
         }
     });
 }
-
-#[test]
-fn del_frees_although_the_configuration_has_become_wrong() {
-    node(|node| {
-        config_file(&node.path("subnet.env"), SUBNET);
-        let (config, pod) = (config(node, "cbr0"), node.pod("c1"));
-        for (key, wrong) in [
-            ("delegate", json!({ "ipam": {} })),
-            ("delegate", json!([])),
-            ("ipam", json!({ "type": 5 })),
-            ("subnetFile", "relative".into()),
-        ] {
-            call(node, "ADD", &config, &pod).result();
-            let mut damaged = config.clone();
-            damaged[key] = wrong;
-            call(node, "DEL", &damaged, &pod).ok();
-            assert!(!pod.has_link("eth0"), "{damaged}");
-            assert_eq!(node.reservations("cbr0"), [""; 0], "{damaged}");
-        }
-    });
-}

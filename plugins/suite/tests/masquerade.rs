@@ -60,30 +60,6 @@ fn only_what_leaves_the_subnet_gets_the_nodes_address() {
 }
 
 #[test]
-fn check_notices_that_packets_get_to_the_rules_no_more() {
-    node(|node| {
-        let mut config = config(node, "ptp");
-        let pod = node.pod("c1");
-        config["prevResult"] = node.attachment("ptp", "ADD", &config, &pod).result();
-        node.attachment("ptp", "CHECK", &config, &pod).ok();
-        let nft = |words: &[&str]| {
-            let output = std::process::Command::new("nft").args(words).output();
-            let output = output.unwrap();
-            assert!(output.status.success(), "{output:?}");
-            String::from_utf8(output.stdout).unwrap()
-        };
-        let chain = "chain inet cni_plugins_masquerade postrouting";
-        let list = nft(&["-a", "list", chain]);
-        let (_, handle) = list.split_once("goto masq_checks # handle ").unwrap();
-        let handle = handle.split_whitespace().next().unwrap();
-        let rule = chain.strip_prefix("chain ").unwrap();
-        nft(&["delete", "rule", rule, "handle", handle]);
-        let error = node.attachment("ptp", "CHECK", &config, &pod).error();
-        assert_eq!(error, (999, "masquerading of c1 is gone".to_owned()));
-    });
-}
-
-#[test]
 fn an_unknown_backend_is_refused_at_once() {
     node(|node| {
         let mut config = config(node, "ptp");

@@ -360,29 +360,3 @@ fn gc_detaches_a_stale_pod_that_still_runs() {
         assert_eq!(node.links(), [""; 0]);
     });
 }
-
-#[test]
-fn del_frees_although_the_configuration_has_become_wrong() {
-    node(|node| {
-        config_file(&node.path("subnet.env"), SUBNET);
-        let seen = daemon(node, 204, "");
-        let (config, pod) = (config(node), node.pod("c1"));
-        for (key, wrong) in [
-            ("delegate", json!({ "type": "macvlan" })),
-            ("mtu", 1.into()),
-            ("policyTimeout", 0.into()),
-        ] {
-            call(node, "ADD", &config, &pod).result();
-            let mut damaged = config.clone();
-            damaged[key] = wrong;
-            call(node, "DEL", &damaged, &pod).ok();
-            assert!(!pod.has_link("eth0"), "{damaged}");
-            assert_eq!(node.reservations("cluster"), [""; 0], "{damaged}");
-            let lines: Vec<String> = seen.try_iter().map(|(line, _)| line).collect();
-            assert!(
-                lines.iter().any(|line| line.starts_with("DELETE")),
-                "{lines:?}"
-            );
-        }
-    });
-}

@@ -290,20 +290,3 @@ fn a_failed_add_leaves_the_interface_as_it_was() {
         node.call("vrf", "STATUS", &config, &[]).ok();
     });
 }
-
-#[test]
-fn del_succeeds_with_a_configuration_that_no_add_took() {
-    node(|node| {
-        let pod = node.pod("c1");
-        for fields in [
-            json!({}),
-            json!({ "vrfname": "a/b" }),
-            json!({ "vrfname": 5 }),
-        ] {
-            let mut config = json!({ "cniVersion": "1.1.0", "name": "net", "type": "vrf" });
-            let all = config.as_object_mut().unwrap();
-            all.extend(fields.as_object().unwrap().clone());
-            call(node, "DEL", &config, &pod).ok();
-        }
-    });
-}

@@ -1,10 +1,11 @@
 //! `bench`: Towline against its peers, interleaved in one run, as ratios: CPU time per operation
-//! through the data path, and the time that CNI plugins take.
+//! through the data path, and the time that CNI plugins take. Leases in etcd are measured alone.
 
 mod cluster;
 mod cni;
 mod command;
 mod cpu;
+mod leases;
 mod load;
 mod machine;
 mod plain;
@@ -64,6 +65,21 @@ enum What {
         #[arg(long)]
         write: Option<PathBuf>,
     },
+    /// Leases in etcd: a race of many nodes, and one that joins many
+    Leases {
+        /// Nodes that race for 1,023 subnets; then leases that one more joins
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=1023))]
+        nodes: u16,
+        /// How often one more joins
+        #[arg(long, default_value_t = 9)]
+        rounds: u16,
+        /// Page whose section on this is replaced, beside printing it
+        #[arg(long)]
+        write: Option<PathBuf>,
+    },
+    /// (used by the benchmark itself) join as one node, and report as JSON what it took
+    #[command(hide = true)]
+    Join { endpoint: String, count: usize },
     /// (used by the benchmark itself) serve the load protocol
     #[command(hide = true)]
     Serve { listen: SocketAddr },
@@ -107,6 +123,21 @@ fn main() -> anyhow::Result<()> {
             let (report, missed) = cni::report(&bins, &extent)?;
             publish(&report, "cni", write.as_deref())?;
             ensure!(missed.is_empty(), "missed: {}", missed.join("; "));
+            Ok(())
+        }
+        What::Leases {
+            nodes,
+            rounds,
+            write,
+        } => {
+            let (report, missed) = leases::report(nodes, rounds)?;
+            publish(&report, "leases", write.as_deref())?;
+            ensure!(missed.is_empty(), "missed: {}", missed.join("; "));
+            Ok(())
+        }
+        What::Join { endpoint, count } => {
+            let joined = leases::join(&endpoint, count)?;
+            println!("{}", serde_json::to_string(&joined)?);
             Ok(())
         }
         What::Serve { listen } => load::serve(listen),

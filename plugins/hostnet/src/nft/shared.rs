@@ -100,13 +100,8 @@ impl Nftables {
     ) -> Result<Vec<OwnedRule>> {
         let shown = chains.first().map_or("shared", |chain| &*chain.table);
         let mut trust = true;
-        let mut refused = None;
         loop {
             let stale = choose(self.owned_rules(chains)?);
-            // Nobody has removed anything: it is something else that the kernel does not find.
-            if let Some((_, error)) = refused.take_if(|(before, _)| *before == stale) {
-                return Err(error);
-            }
             let mut messages: Vec<Message> = stale.iter().map(delete).collect();
             if let Some(shared) = adding {
                 self.additions(shared, trust, &mut messages)?;
@@ -117,10 +112,7 @@ impl Nftables {
             match self.batch(messages, ("change nftables rules of", &shown)) {
                 // Somebody else removed a rule since, or a chain, so that nothing was done here:
                 // what is left?
-                Err(error) if error.is_not_found() && trust => trust = false,
-                Err(error) if error.is_not_found() && !stale.is_empty() => {
-                    refused = Some((stale, error));
-                }
+                Err(error) if error.is_not_found() && (trust || !stale.is_empty()) => trust = false,
                 other => return other.map(|()| stale),
             }
         }

@@ -90,10 +90,7 @@ impl Cache {
         };
         let document: Value = serde_json::from_slice(&bytes).map_err(bad)?;
         if document["kind"] == KIND {
-            let cached: Cached = serde_json::from_value(document).map_err(bad)?;
-            // Names may hold the separator, so that two attachments can have one file.
-            let is_it = cached.network_name == network && cached.attachment() == *attachment;
-            return Ok(Some(cached).filter(|_| is_it));
+            return serde_json::from_value(document).map(Some).map_err(bad);
         }
         // Before version 0.8, libcni kept the bare result.
         Ok(Some(Cached {
@@ -165,9 +162,6 @@ impl Cache {
 
     pub(super) fn remove(&self, network: &str, attachment: &Attachment) -> Result<(), Error> {
         let file = self.file(network, attachment);
-        if matches!(self.read(network, attachment), Ok(None)) {
-            return Ok(());
-        }
         match fs::remove_file(&file) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 let msg = format!("cannot remove {}", file.display());

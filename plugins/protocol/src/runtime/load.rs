@@ -15,7 +15,7 @@ use crate::runtime::list::NetworkList;
 /// Code 7 when there is no such network; files that cannot be understood are named then. Code 5
 /// when the folder cannot be read.
 pub fn load(folder: &Path, name: &str) -> Result<NetworkList, Error> {
-    let (mut unreadable, mut others) = (Vec::new(), Vec::new());
+    let mut unreadable = Vec::new();
     for (endings, single) in [(&["conflist"][..], false), (&["conf", "json"], true)] {
         for file in files(folder, endings)? {
             let list = read(&file).and_then(|text| match single {
@@ -24,17 +24,12 @@ pub fn load(folder: &Path, name: &str) -> Result<NetworkList, Error> {
             });
             match list {
                 Ok(list) if list.name == name => return with_folder(list, folder, single),
-                Ok(list) => others.push(list.name),
+                Ok(_) => {}
                 Err(error) => unreadable.push(format!("{}: {error}", file.display())),
             }
         }
     }
-    let others = match others.as_slice() {
-        [] => "none at all".to_owned(),
-        names => names.join(", "),
-    };
-    let folder = folder.display();
-    let msg = format!("there is no network {name:?} in {folder}, but {others}");
+    let msg = format!("there is no network {name:?} in {}", folder.display());
     Err(Error::config(msg).details(unreadable.join("; ")))
 }
 

@@ -8,7 +8,6 @@
 //!
 //! An accept ends only this table: it cannot bring back what another table discards.
 
-use hostnet::nft::OwnedRule;
 use hostnet::{Nftables, lock};
 use netstate::nft::{
     Addresses, Base, Chain, ChainRef, CtStates, DeviceName, Hook, Match, Owner, Rule, SharedRule,
@@ -78,20 +77,13 @@ pub fn remove(is_stale: &dyn Fn(&str) -> bool) -> Result<(), Error> {
     let failed = |error: hostnet::Error| pod::kernel(&error);
     let mut nftables = Nftables::open().map_err(failed)?;
     let chains = [OVERRIDES, PODS].map(chain);
-    let bridges = [FROM_BRIDGE, TO_BRIDGE].map(chain);
-    let there = [&bridges[..], &[chain(PODS)]].concat();
-    let there = nftables.owned_rules(&there).map_err(failed)?;
-    let (pods, of_bridges): (Vec<_>, Vec<_>) =
-        there.into_iter().partition(|rule| rule.chain.chain == PODS);
+    let owners = nftables.rule_owners(&chain(PODS)).map_err(failed)?;
     let stale = |owner: &Owner| is_stale(&owner.comment);
-    let (ours, left): (Vec<_>, Vec<_>) = pods.into_iter().partition(|rule| stale(&rule.owner));
-    // Their pod is lost or, if it is just being added, here as soon as the lock is free.
-    let is_unused = |bridge: &OwnedRule| is_without_pod(&bridge.owner, left.iter().map(owner));
-    let isolated =
-        ours.iter().any(|rule| rule.owner.tag.is_some()) || of_bridges.iter().any(is_unused);
-    if ours.is_empty() && !isolated {
+    let ours: Vec<&Owner> = owners.iter().filter(|owner| stale(owner)).collect();
+    if ours.is_empty() {
         return Ok(());
     }
+    let isolated = ours.iter().any(|owner| owner.tag.is_some());
     let _ours = if isolated {
         Some(lock::exclusive(LOCK).map_err(failed)?)
     } else {
@@ -100,19 +92,11 @@ pub fn remove(is_stale: &dyn Fn(&str) -> bool) -> Result<(), Error> {
     nftables.delete_rules(&chains, &stale).map_err(failed)?;
     if isolated {
         let left = nftables.rule_owners(&chain(PODS)).map_err(failed)?;
-        let unused = |rule: &Owner| is_without_pod(rule, left.iter());
+        let bridges = [FROM_BRIDGE, TO_BRIDGE].map(chain);
+        let unused = |rule: &Owner| !left.iter().any(|pod| pod.tag == rule.tag);
         nftables.delete_rules(&bridges, &unused).map_err(failed)?;
     }
     Ok(())
-}
-
-const fn owner(rule: &OwnedRule) -> &Owner {
-    &rule.owner
-}
-
-/// Whether a rule is a bridge's that none of `pods` is behind.
-fn is_without_pod<'a>(rule: &Owner, mut pods: impl Iterator<Item = &'a Owner>) -> bool {
-    rule.tag.is_some() && !pods.any(|pod| pod.tag == rule.tag)
 }
 
 /// Checks that all rules that [`add`] made are there.
@@ -121,28 +105,37 @@ fn is_without_pod<'a>(rule: &Owner, mut pods: impl Iterator<Item = &'a Owner>) -
 /// What is missing.
 pub fn check(wanted: &Pod) -> Result<(), Error> {
     let mut nftables = Nftables::open().map_err(|error| pod::kernel(&error))?;
-    let entries = nftables.rule_owners(&chain(FORWARD));
-    let entries = entries.map_err(|error| pod::kernel(&error))?;
-    let entries: Vec<String> = entries.into_iter().map(|owner| owner.comment).collect();
+    let mut comments = |name: &str| -> Result<Vec<String>, Error> {
+        let owners = nftables.rule_owners(&chain(name));
+        let owners = owners.map_err(|error| pod::kernel(&error))?;
+        Ok(owners.into_iter().map(|owner| owner.comment).collect())
+    };
     let frame = frame(&wanted.admin_chain);
     let entry = frame.chains.get(FORWARD).map(|chain| &chain.rules[..]);
     let expected = entry.unwrap_or_default().iter();
     let expected: Vec<String> = expected.filter_map(|rule| rule.comment.clone()).collect();
-    // In this order.
-    if entries != expected {
-        return Err(Error::other(format!(
-            "rules of chain {FORWARD} in nftables table inet {TABLE} are gone or changed"
-        )));
+    if comments(FORWARD)? != expected {
+        return Err(gone(FORWARD));
     }
     let mut rules = vec![of_pod(wanted)];
     rules.extend(wanted.isolation.as_ref().map(of_bridge));
-    for rules in rules {
-        let damage = nftables.find_damage(&rules);
-        if let Some(damage) = damage.map_err(|error| pod::kernel(&error))? {
-            return Err(Error::other(damage));
+    for SharedRules { owner, tables } in rules {
+        let own = tables.iter().flat_map(|table| &table.rules);
+        for name in [FROM_BRIDGE, TO_BRIDGE, OVERRIDES, PODS] {
+            let count = own.clone().filter(|rule| rule.chain == name).count();
+            let found = comments(name)?.into_iter();
+            if found.filter(|found| *found == owner.comment).count() < count {
+                return Err(gone(name));
+            }
         }
     }
     Ok(())
+}
+
+fn gone(chain: &str) -> Error {
+    Error::other(format!(
+        "rules of chain {chain} in nftables table inet {TABLE} are gone or changed"
+    ))
 }
 
 /// PURE: a pod's own rules.

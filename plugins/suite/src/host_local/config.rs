@@ -1,7 +1,7 @@
 //! The network configuration of `host-local`.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
 use protocol::{Dns, Error, Request, Route};
@@ -89,8 +89,13 @@ pub fn read(request: &Request<'_>) -> Result<Config, Error> {
             .iter()
             .try_for_each(|other| set.check_disjoint(other))?;
     }
+    let data_dir = if ipam.data_dir.is_empty() {
+        DATA_DIR
+    } else {
+        &ipam.data_dir
+    };
     Ok(Config {
-        folder: folder_in(&ipam.data_dir, request),
+        folder: PathBuf::from(data_dir).join(&request.network),
         sets,
         requested: requested(request, &raw.args.cni.ips, &raw.runtime_config.ips)?,
         routes: ipam.routes,
@@ -98,34 +103,6 @@ pub fn read(request: &Request<'_>) -> Result<Config, Error> {
             .filter(|path| !path.is_empty())
             .map(PathBuf::from),
     })
-}
-
-/// Where the network's reservations are, whatever else the configuration says.
-///
-/// # Errors
-/// Code 6 when `dataDir` is no text.
-pub fn folder(request: &Request<'_>) -> Result<PathBuf, Error> {
-    #[derive(Default, Deserialize)]
-    #[serde(rename_all = "camelCase", default)]
-    struct Section {
-        data_dir: String,
-    }
-    #[derive(Deserialize)]
-    struct Part {
-        #[serde(default)]
-        ipam: Section,
-    }
-    let Part { ipam } = request.config_as()?;
-    Ok(folder_in(&ipam.data_dir, request))
-}
-
-fn folder_in(data_dir: &str, request: &Request<'_>) -> PathBuf {
-    let data_dir = if data_dir.is_empty() {
-        DATA_DIR
-    } else {
-        data_dir
-    };
-    Path::new(data_dir).join(&request.network)
 }
 
 /// The requests of all three sources add up; a prefix length is allowed and ignored.

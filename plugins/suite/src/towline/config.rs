@@ -106,27 +106,3 @@ pub fn read(request: &Request<'_>) -> Result<Config, Error> {
         ipam: raw.ipam,
     })
 }
-
-/// Reads the configuration for a DEL, which may come after it has become wrong: what is wrong counts
-/// as not given.
-///
-/// # Errors
-/// Code 6 when it is of another form altogether.
-pub fn for_removal(request: &Request<'_>) -> Result<Config, Error> {
-    let mut request = request.clone();
-    for key in [
-        "mtu",
-        "policyTimeout",
-        "delegate",
-        "ipam",
-        "subnetFile",
-        "socket",
-        "dataDir",
-    ] {
-        if let Ok(config) = read(&request) {
-            return Ok(config);
-        }
-        request.config.remove(key);
-    }
-    read(&request)
-}

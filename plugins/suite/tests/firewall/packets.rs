@@ -6,14 +6,15 @@ use std::time::Duration;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
-use crate::node::setup::{assert_talk, dual_stack, listening, outside};
+use crate::node::setup::{assert_talk, dual_stack, outside};
 use crate::node::{Node, Pod, node};
 use crate::{BACKENDS, firewall, run};
 
 /// Sends a datagram that must not arrive.
 #[track_caller]
 fn assert_blocked(from: &Pod, to: &Pod, address: &str) {
-    let server = listening(to, address);
+    let bind = || UdpSocket::bind((address, 7001)).unwrap();
+    let server = to.open().run_in(bind).unwrap();
     server
         .set_read_timeout(Some(Duration::from_millis(150)))
         .unwrap();
@@ -26,8 +27,7 @@ fn assert_blocked(from: &Pod, to: &Pod, address: &str) {
         .open()
         .run_in(|| UdpSocket::bind(any).unwrap())
         .unwrap();
-    let target = server.local_addr().unwrap();
-    client.send_to(b"ping", target).unwrap();
+    client.send_to(b"ping", (address, 7001)).unwrap();
     let received = server.recv_from(&mut [0; 8]);
     assert!(received.is_err(), "a datagram got to {address}");
 }

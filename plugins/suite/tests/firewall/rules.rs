@@ -1,7 +1,5 @@
 //! The rules of both backends: none twice, none left, all checked.
 
-use std::process::Command;
-
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
@@ -203,48 +201,6 @@ fn a_failed_add_leaves_no_rule() {
             );
         });
     }
-}
-
-/// What keeps bridges apart outlives neither a crash between two transactions nor a pod's flushed
-/// rules.
-#[test]
-fn del_removes_a_bridge_s_rules_also_where_the_pod_s_are_gone() {
-    node(|node| {
-        let (a, b) = (node.pod("a"), node.pod("b"));
-        let extra = json!({ "backend": "nftables", "ingressPolicy": "same-bridge" });
-        let of = |bridge, ip| firewall("net", &behind(bridge, &[ip]), extra.clone());
-        let (gone, kept) = (of("br1", "10.1.0.2/24"), of("br2", "10.2.0.2/24"));
-        node.attachment("firewall", "ADD", &gone, &a).result();
-        run("nft flush chain inet cni_firewall pods");
-        node.attachment("firewall", "ADD", &kept, &b).result();
-        node.attachment("firewall", "DEL", &gone, &a).ok();
-        let left = rules();
-        assert!(!left.contains("br1") && left.contains("br2"), "{left}");
-        node.attachment("firewall", "CHECK", &kept, &b).ok();
-    });
-}
-
-#[test]
-fn a_rule_that_says_something_else_under_its_comment_is_noticed() {
-    node(|node| {
-        let pod = node.pod("a");
-        let extra = json!({ "backend": "nftables", "ingressPolicy": "same-bridge" });
-        let config = firewall("net", &behind("br0", &["10.1.0.2/24"]), extra);
-        node.attachment("firewall", "ADD", &config, &pod).result();
-        node.attachment("firewall", "CHECK", &config, &pod).ok();
-        let chain = run("nft -a list chain inet cni_firewall pods");
-        let rule = chain
-            .lines()
-            .find(|line| line.contains("10.1.0.2"))
-            .unwrap();
-        let (rule, handle) = rule.trim().split_once(" # handle ").unwrap();
-        let other = rule.replace("10.1.0.2", "10.1.0.9");
-        let replace = format!("replace rule inet cni_firewall pods handle {handle} {other}");
-        let replaced = Command::new("nft").arg(replace).status().unwrap();
-        assert!(replaced.success());
-        let (code, _) = node.attachment("firewall", "CHECK", &config, &pod).error();
-        assert_eq!(code, 999);
-    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Networks that several test files attach pods to, and packets between them.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use hostnet::Netlink;
@@ -27,17 +27,12 @@ pub(crate) fn dual_stack(node: &Node, plugin: &str) -> Value {
     config
 }
 
-/// A socket at `address` of the pod and a free port. A given one can be taken even if the socket
-/// that had it is closed: a child that another test is just starting has it too, until it executes
-/// its program.
-pub(crate) fn listening(pod: &Pod, address: &str) -> UdpSocket {
-    let bind = || UdpSocket::bind((address, 0)).unwrap();
-    pod.open().run_in(bind).unwrap()
-}
-
 /// Sends a datagram from one pod to the other and back.
 pub(crate) fn assert_talk(from: &Pod, to: &Pod, address: &str) {
-    let server = listening(to, address);
+    let server = to
+        .open()
+        .run_in(|| UdpSocket::bind((address, 7000)).unwrap())
+        .unwrap();
     let timeout = Some(Duration::from_secs(5));
     server.set_read_timeout(timeout).unwrap();
     let any = if address.contains(':') {
@@ -50,7 +45,7 @@ pub(crate) fn assert_talk(from: &Pod, to: &Pod, address: &str) {
         .run_in(|| UdpSocket::bind(any).unwrap())
         .unwrap();
     client.set_read_timeout(timeout).unwrap();
-    let target = server.local_addr().unwrap();
+    let target: SocketAddr = (address.parse::<std::net::IpAddr>().unwrap(), 7000).into();
     client.send_to(b"ping", target).unwrap();
     let mut buffer = [0; 16];
     let (length, source) = server.recv_from(&mut buffer).expect("no datagram arrived");
@@ -87,8 +82,11 @@ pub(crate) fn outside(node: &Node) -> Pod {
 
 /// The source address that `to` sees of a datagram from `from`.
 pub(crate) fn seen(from: &Pod, to: &Pod, address: &str) -> String {
-    let server = listening(to, address);
-    let target = server.local_addr().unwrap();
+    let target: SocketAddr = format!("{address}:7000").parse().unwrap();
+    let server = to
+        .open()
+        .run_in(|| UdpSocket::bind(target).unwrap())
+        .unwrap();
     server
         .set_read_timeout(Some(Duration::from_secs(5)))
         .unwrap();
@@ -107,8 +105,11 @@ pub(crate) fn seen(from: &Pod, to: &Pod, address: &str) -> String {
 
 /// Whether a datagram from one pod gets to the other within a second.
 pub(crate) fn reaches(from: &Pod, to: &Pod, address: &str) -> bool {
-    let server = listening(to, address);
-    let target = server.local_addr().unwrap();
+    let target: SocketAddr = (address.parse::<std::net::IpAddr>().unwrap(), 7001).into();
+    let server = to
+        .open()
+        .run_in(|| UdpSocket::bind(target).unwrap())
+        .unwrap();
     server
         .set_read_timeout(Some(Duration::from_secs(1)))
         .unwrap();
