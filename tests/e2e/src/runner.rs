@@ -80,6 +80,11 @@ impl Runner {
         !self.failures.is_empty()
     }
 
+    /// How many tests have failed so far.
+    pub fn failures(&self) -> usize {
+        self.failures.len()
+    }
+
     /// Prints the failures and the tally; gives the exit code.
     pub fn finish(self) -> i32 {
         for (name, why) in &self.failures {

@@ -14,6 +14,7 @@ use lab::demo;
 use lab::diagnose;
 use lab::layout::{Artefacts, ClusterName, Layout, NodeId};
 use lab::matrix::{self, World};
+use lab::overlay::Overlay;
 use lab::process::Process;
 use lab::wait::until;
 use nix::sys::signal::Signal;
@@ -48,12 +49,16 @@ fn run() -> Result<i32> {
     );
     let out = Artefacts::find()?.bin_dir();
     // What an earlier run that was killed left.
-    for name in [SHARED, VICTIM] {
+    let others: Vec<&str> = others().iter().map(|(name, _)| *name).collect();
+    for name in [SHARED, VICTIM].into_iter().chain(others) {
         cluster::remove(&name.parse()?)?;
     }
     let clean = Snapshot::take()?;
     let mut runner = Runner::from_args();
     let namespaces = on_shared_cluster(&mut runner, &out)?;
+    for (name, overlay) in others() {
+        on_another_overlay(&mut runner, name, overlay)?;
+    }
     runner.test("down_leaves_nothing", || {
         clean
             .expect_nothing_new(&namespaces)
@@ -118,11 +123,51 @@ fn on_shared_cluster(runner: &mut Runner, out: &Path) -> Result<BTreeSet<String>
     Ok(namespaces)
 }
 
+/// The other backends and lease stores, each with the name of its cluster.
+fn others() -> [(&'static str, Overlay); 3] {
+    let [_, vxlan_etcd, host_gw_kube, host_gw_etcd] = Overlay::all();
+    [
+        ("e2e-vxlan-etcd", vxlan_etcd),
+        ("e2e-host-gw-kube", host_gw_kube),
+        ("e2e-host-gw-etcd", host_gw_etcd),
+    ]
+}
+
+/// What a backend or a lease store could break, on a cluster of its own.
+fn on_another_overlay(runner: &mut Runner, name: &str, overlay: Overlay) -> Result<()> {
+    if !runner.wants(name) {
+        return Ok(());
+    }
+    let options = Options {
+        overlay,
+        ..options(name)?
+    };
+    let runtime = Runtime::new().context("start the runtime")?;
+    let mut world = match runtime.block_on(demo::bring_up(&options)) {
+        Ok(world) => world,
+        Err(error) => {
+            runner.record(name, Err(format!("{error:#}")));
+            return Ok(());
+        }
+    };
+    let before = runner.failures();
+    runtime.block_on(matrix::run(&mut world, &matrix::short(), |outcome| {
+        let result = outcome.result.clone();
+        let result = result.map(|detail| format!("ok ({detail})"));
+        runner.record(&format!("{name}: {}", outcome.name), result);
+    }));
+    if runner.failures() > before {
+        println!("{}", diagnose::report(world.cluster.layout()));
+    }
+    cluster::remove(&options.name).map(drop)
+}
+
 fn options(name: &str) -> Result<Options> {
     Ok(Options {
         name: name.parse::<ClusterName>()?,
         nodes: matrix::NODES,
         mtu: 1500,
+        overlay: Overlay::default(),
     })
 }
 
@@ -327,6 +372,8 @@ fn bad_flags(out: &Path) -> Result<Verdict> {
         (["up", "--name", "../x"], "--name"),
         (["up", "--nodes", "0"], "--nodes"),
         (["up", "--mtu", "9"], "--mtu"),
+        (["up", "--backend", "ipx"], "--backend"),
+        (["up", "--leases", "file"], "--leases"),
     ] {
         let output = lab(out, &args).output().context("run lab")?;
         ensure!(!output.status.success(), "{args:?} was accepted");

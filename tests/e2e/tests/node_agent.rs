@@ -18,6 +18,7 @@ use lab::cluster::{self, Cluster, Options};
 use lab::enter::Place;
 use lab::layout::{ClusterName, NodeId};
 use lab::node;
+use lab::overlay::Overlay;
 use serde_json::json;
 
 const CONFLIST: &str = r#"{"cniVersion":"1.1.0","name":"net","plugins":[
@@ -41,6 +42,7 @@ fn on_a_node(name: &str, test: impl AsyncFnOnce(&Path, Cni) + Send) {
         name: lab.0.clone(),
         nodes: 1,
         mtu: 1500,
+        overlay: Overlay::default(),
     };
     let cluster = Cluster::create(&options).expect("root and a built tree are needed");
     node::run_in(cluster.layout(), NodeId(1), || {

@@ -17,6 +17,7 @@ use crate::cgroup::Cgroup;
 use crate::enter::Place;
 use crate::layout::{Artefacts, ClusterName, Layout, NodeId, STATE_ROOT};
 use crate::namespace::{none, tmpfs};
+use crate::overlay::Overlay;
 use crate::process::{self, Process};
 use crate::state::State;
 use crate::{node, wire};
@@ -33,6 +34,9 @@ pub struct Options {
     /// MTU of the underlay, in bytes.
     #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u16).range(1280..=9000))]
     pub mtu: u16,
+    /// The overlay network.
+    #[command(flatten)]
+    pub overlay: Overlay,
 }
 
 /// A running cluster.
@@ -67,6 +71,7 @@ impl Cluster {
         let state = State {
             nodes,
             mtu: options.mtu,
+            overlay: options.overlay,
             cgroup: cgroup.path().to_owned(),
             out: artefacts.bin_dir(),
             processes: Default::default(),

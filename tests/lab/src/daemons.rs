@@ -13,7 +13,9 @@ use serde_yaml_ng::Value;
 use crate::cluster::Cluster;
 use crate::diagnose::tail;
 use crate::enter::Place;
+use crate::etcd;
 use crate::layout::NodeId;
+use crate::overlay::{Backend, LeaseStore};
 use crate::process::Process;
 use crate::wait::until;
 use crate::{node, wire};
@@ -94,12 +96,15 @@ impl Cluster {
             &kubeconfig,
             &format!("https://{}:{API_PORT}", wire::GATEWAY),
         )?;
+        let overlay = self.state().overlay;
         node::run_in(self.layout(), node, || {
             let write = |path: &str, text: &str| {
                 fs::write(path, text).with_context(|| format!("write {path} on {}", node.name()))
             };
             write(node::KUBECONFIG, &kubeconfig)?;
-            write(node::NET_CONF, &net_conf())?;
+            if overlay.leases == LeaseStore::Kube {
+                write(node::NET_CONF, &net_conf(overlay.backend))?;
+            }
             write(
                 &format!("{}/10-towline.conflist", node::CNI_CONF_DIR),
                 CONFLIST,
@@ -138,20 +143,25 @@ impl Cluster {
     pub fn start_towlined(&mut self, node: NodeId) -> Result<Process> {
         let program = format!("{}/{TOWLINED}", node::BIN_DIR);
         let name = node.name();
-        let argv = [
+        let mut argv = vec![
             program.as_str(),
             "--node-name",
             &name,
             "--kubeconfig",
             node::KUBECONFIG,
-            "--net-config-path",
-            node::NET_CONF,
             "--iface",
             "eth0",
             "--cgroup-root",
             node::CGROUP,
         ];
-        let argv = argv.map(OsStr::new);
+        let endpoints = etcd::url();
+        match self.state().overlay.leases {
+            LeaseStore::Kube => argv.extend(["--net-config-path", node::NET_CONF]),
+            LeaseStore::Etcd => {
+                argv.extend(["--kube-subnet-mgr=false", "--etcd-endpoints", &endpoints]);
+            }
+        }
+        let argv: Vec<&OsStr> = argv.into_iter().map(OsStr::new).collect();
         self.start(&name, TOWLINED, &self.node_place(node), &argv)
     }
 
@@ -194,7 +204,7 @@ fn health() -> Result<()> {
     }
 }
 
-fn still_running(process: &Process, log: &Path) -> Result<()> {
+pub(crate) fn still_running(process: &Process, log: &Path) -> Result<()> {
     if !process.is_running() {
         bail!("it ended; the end of {}:\n{}", log.display(), tail(log));
     }
@@ -213,8 +223,9 @@ fn with_server(kubeconfig: &str, server: &str) -> Result<String> {
     serde_yaml_ng::to_string(&document).context("write the kubeconfig")
 }
 
-fn net_conf() -> String {
-    format!("{{\"Network\":\"{CLUSTER_CIDR}\",\"Backend\":{{\"Type\":\"vxlan\"}}}}\n")
+/// The network configuration, in flannel's schema.
+pub(crate) fn net_conf(backend: Backend) -> String {
+    format!("{{\"Network\":\"{CLUSTER_CIDR}\",\"Backend\":{{\"Type\":\"{backend}\"}}}}\n")
 }
 
 /// The node's CNI configuration, as the DaemonSet of manifests/ installs it.

@@ -11,6 +11,7 @@ use crate::cluster::{self, Cluster, Options};
 use crate::diagnose;
 use crate::layout::Layout;
 use crate::matrix::{self, Outcome, Tally, World};
+use crate::overlay::LeaseStore;
 
 /// Longest until all nodes are ready.
 const NODES_LIMIT: Duration = Duration::from_secs(60);
@@ -31,6 +32,9 @@ pub async fn bring_up(options: &Options) -> Result<World> {
 async fn start(options: &Options) -> Result<World> {
     let mut cluster = Cluster::create(options)?;
     cluster.start_control_plane()?;
+    if options.overlay.leases == LeaseStore::Etcd {
+        cluster.start_etcd()?;
+    }
     for node in cluster.nodes().to_vec() {
         cluster.start_node(node)?;
     }
@@ -95,7 +99,10 @@ pub async fn demo(options: &Options, keep: bool) -> Result<usize> {
         );
     }
     let start = Instant::now();
-    println!("{} nodes come up in network namespaces", options.nodes);
+    println!(
+        "{} nodes come up in network namespaces; {}",
+        options.nodes, options.overlay
+    );
     let mut world = bring_up(options).await?;
     println!(
         "ready after {:.1} s; workloads are applied",

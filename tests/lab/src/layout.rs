@@ -141,6 +141,11 @@ impl Layout {
         self.root.join("control-plane")
     }
 
+    /// Data folder of etcd.
+    pub fn etcd_data(&self) -> PathBuf {
+        self.root.join("etcd")
+    }
+
     /// Name of the cluster's cgroup below the cgroup v2 root.
     pub fn cgroup_name(&self) -> String {
         format!("towline-{}", self.name)

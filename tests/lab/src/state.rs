@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::layout::{Layout, NodeId};
+use crate::overlay::Overlay;
 use crate::process::Process;
 
 /// The recorded facts, in `state.json`.
@@ -17,6 +18,8 @@ pub struct State {
     pub nodes: Vec<NodeId>,
     /// MTU of the underlay and of each node's eth0, in bytes.
     pub mtu: u16,
+    /// The overlay network.
+    pub overlay: Overlay,
     /// The cluster's cgroup folder.
     pub cgroup: PathBuf,
     /// The built tree that is being run.

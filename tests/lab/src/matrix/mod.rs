@@ -2,6 +2,7 @@
 //! the end-to-end tests run the same list.
 
 mod ask;
+mod leased;
 mod lifecycle;
 mod plan;
 mod policy_plan;
@@ -12,7 +13,7 @@ mod world;
 
 use crate::applet::Protocol;
 
-pub use plan::plan;
+pub use plan::{plan, short};
 pub use run::{Outcome, Tally, run};
 pub use world::World;
 
@@ -55,8 +56,10 @@ pub struct Check {
 pub enum How {
     /// Attempts from one place to another, all of which must turn out as expected.
     Ask(Ask, Expect),
-    /// Packets between two pods are counted on the underlay: all in VXLAN, none outside it.
-    Encapsulated(Pod, Pod),
+    /// Packets between two pods are counted on the underlay: all are carried as the backend does it.
+    Carried(Pod, Pod),
+    /// Every node has a lease, says so wherever it must, and gives its pods addresses of it.
+    Leased,
     /// towlined is killed under load on every node, and started again.
     Restart,
     /// A pod is deleted and another one gets its address.

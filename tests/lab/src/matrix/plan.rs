@@ -54,10 +54,24 @@ pub fn plan() -> Vec<Phase> {
     ]
 }
 
+/// What a backend or a lease store could break: the first phase and restarts under load.
+pub fn short() -> Vec<Phase> {
+    let mut phases = plan();
+    let mut last = phases.pop();
+    if let Some(last) = &mut last {
+        last.checks
+            .retain(|check| matches!(check.how, How::Restart));
+    }
+    phases.truncate(1);
+    phases.extend(last);
+    phases
+}
+
 fn connectivity() -> Vec<Check> {
     let service = |port| To::Service(DEMO, "server", port);
     let all = || SERVERS.to_vec();
     vec![
+        check("every node has a lease, its pods are in it", How::Leased),
         answered(
             "pod to pod, same node",
             CLIENT,
@@ -71,8 +85,8 @@ fn connectivity() -> Vec<Check> {
             &["server-2"],
         ),
         check(
-            "pod to pod, across nodes in VXLAN",
-            How::Encapsulated(CLIENT, SERVER_2),
+            "pod to pod, across nodes, carried by the backend",
+            How::Carried(CLIENT, SERVER_2),
         ),
         udp(
             "pod to pod, across nodes, UDP",

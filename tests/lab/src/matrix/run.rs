@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::workloads::{self, POLICY, SERVERS};
 use super::world::{POD_LIMIT, World};
-use super::{Check, How, Phase, Prepare, ask, lifecycle, underlay};
+use super::{Check, How, Phase, Prepare, ask, leased, lifecycle, underlay};
 
 /// How one check ended.
 #[derive(Debug, Clone)]
@@ -89,7 +89,8 @@ pub async fn run(world: &mut World, plan: &[Phase], mut tell: impl FnMut(&Outcom
 async fn one(world: &mut World, check: &Check) -> Result<String> {
     match &check.how {
         How::Ask(question, expect) => ask::check(world, question, expect).await,
-        How::Encapsulated(from, to) => underlay::check(world, *from, *to).await,
+        How::Carried(from, to) => underlay::check(world, *from, *to).await,
+        How::Leased => leased::check(world).await,
         How::Restart => lifecycle::restart(world).await,
         How::Reuse => lifecycle::reuse(world).await,
     }

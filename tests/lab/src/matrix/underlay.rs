@@ -9,9 +9,10 @@ use super::{Ask, Expect, From, Pod, Source, To, ask};
 use crate::applet::Protocol;
 use crate::capture::{Capture, Envelope, Packet};
 use crate::layout::NodeId;
+use crate::overlay::Backend;
 
-/// Has `from` ask `to` and looks at the underlay meanwhile: both directions must be there, in VXLAN
-/// between the right nodes, and nothing of it outside.
+/// Has `from` ask `to` and looks at the underlay meanwhile: both directions must be there, carried
+/// by the cluster's backend between the right nodes, and none of it otherwise.
 pub(super) async fn check(world: &World, from: Pod, to: Pod) -> Result<String> {
     let capture = Capture::start(world.cluster.layout())?;
     let http = To::Pod(to, super::workloads::HTTP);
@@ -34,7 +35,8 @@ pub(super) async fn check(world: &World, from: Pod, to: Pod) -> Result<String> {
         let node = world.node_of(From::Pod(pod)).await?;
         sides.push((ipv4(world.pod_address(pod).await?)?, node));
     }
-    judge(&packets, sides[0], sides[1])
+    let backend = world.cluster.state().overlay.backend;
+    judge(&packets, backend, sides[0], sides[1])
 }
 
 fn ipv4(address: IpAddr) -> Result<Ipv4Addr> {
@@ -44,28 +46,37 @@ fn ipv4(address: IpAddr) -> Result<Ipv4Addr> {
     }
 }
 
-fn judge(packets: &[Packet], from: (Ipv4Addr, NodeId), to: (Ipv4Addr, NodeId)) -> Result<String> {
+fn judge(
+    packets: &[Packet],
+    backend: Backend,
+    from: (Ipv4Addr, NodeId),
+    to: (Ipv4Addr, NodeId),
+) -> Result<String> {
     let mut counts = [0; 2];
     for (count, (source, target)) in counts.iter_mut().zip([(from, to), (to, from)]) {
         let of_flow = packets
             .iter()
             .filter(|p| p.source == source.0 && p.destination == target.0);
         for packet in of_flow {
-            match packet.vxlan {
-                Some(Envelope {
-                    source: node,
-                    destination: peer,
-                    vni: 1,
-                }) if node == source.1.address() && peer == target.1.address() => {
+            match (backend, packet.vxlan) {
+                (Backend::HostGw, None) => *count += 1,
+                (
+                    Backend::Vxlan,
+                    Some(Envelope {
+                        source: node,
+                        destination: peer,
+                        vni: 1,
+                    }),
+                ) if node == source.1.address() && peer == target.1.address() => {
                     *count += 1;
                 }
-                Some(envelope) => bail!("pod packets in a wrong envelope: {envelope:?}"),
-                None => bail!("pod packets on the underlay without VXLAN: {packet:?}"),
+                (_, Some(envelope)) => bail!("pod packets in a wrong envelope: {envelope:?}"),
+                (_, None) => bail!("pod packets on the underlay without VXLAN: {packet:?}"),
             }
         }
         if *count == 0 {
             bail!(
-                "no VXLAN packet {} -> {} among {} seen",
+                "no packet {} -> {} carried by {backend} among {} seen",
                 source.0,
                 target.0,
                 packets.len()
@@ -73,7 +84,7 @@ fn judge(packets: &[Packet], from: (Ipv4Addr, NodeId), to: (Ipv4Addr, NodeId)) -
         }
     }
     Ok(format!(
-        "{} packets out, {} back, all in VXLAN",
+        "{} packets out, {} back, all by {backend}",
         counts[0], counts[1]
     ))
 }
@@ -97,9 +108,16 @@ mod tests {
                 vni: 1,
             }),
         };
-        assert!(judge(&[packet(a, b, true), packet(b, a, true)], a, b).is_ok());
-        assert!(judge(&[packet(a, b, true)], a, b).is_err(), "no reply");
+        let vxlan = |packets: &[Packet]| judge(packets, Backend::Vxlan, a, b);
+        assert!(vxlan(&[packet(a, b, true), packet(b, a, true)]).is_ok());
+        assert!(vxlan(&[packet(a, b, true)]).is_err(), "no reply");
         let leak = [packet(a, b, true), packet(b, a, true), packet(a, b, false)];
-        assert!(judge(&leak, a, b).is_err(), "one outside");
+        assert!(vxlan(&leak).is_err(), "one outside");
+        let plain = [packet(a, b, false), packet(b, a, false)];
+        assert!(judge(&plain, Backend::HostGw, a, b).is_ok());
+        assert!(
+            judge(&leak, Backend::HostGw, a, b).is_err(),
+            "some in VXLAN"
+        );
     }
 }
