@@ -6,6 +6,12 @@ use anyhow::Context as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+/// Whether anything says how to reach one.
+#[must_use]
+pub fn is_named(kubeconfig: Option<&Path>) -> bool {
+    kubeconfig.is_some() || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}
+
 /// A client by `kubeconfig`, else by the pod's service account. Nothing is sent yet: the API
 /// server may be away.
 ///

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use netstate::Report;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 use crate::reconcile::Pass;
@@ -50,6 +51,7 @@ pub struct Board {
     expected: Vec<&'static str>,
     loops: Mutex<BTreeMap<&'static str, (LoopStatus, Instant)>>,
     metrics: Arc<Metrics>,
+    recorded: watch::Sender<()>,
 }
 
 // === impl Board ===
@@ -62,7 +64,13 @@ impl Board {
             expected,
             loops: Mutex::new(BTreeMap::new()),
             metrics,
+            recorded: watch::Sender::new(()),
         }
+    }
+
+    /// Told of every pass from now on.
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.recorded.subscribe()
     }
 
     /// Notes what a pass of the loop `name` did; logs what went wrong and what drifted.
@@ -111,6 +119,8 @@ impl Board {
         status.deletes += report.deletes as u64;
         status.drift_repaired += repaired as u64;
         status.errors = errors;
+        drop(loops);
+        self.recorded.send_replace(());
     }
 
     /// The state of every loop that has run.

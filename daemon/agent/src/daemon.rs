@@ -1,6 +1,9 @@
 //! Puts the parts together and runs them until somebody asks to stop.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod leases;
+mod listeners;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,44 +11,34 @@ use anyhow::Context as _;
 use desired::cluster::{Cluster, ThisNode};
 use hostnet::Netlink;
 use jiff::Timestamp;
-use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Admin, EventHub};
-use crate::api_server;
+use self::leases::{api_client, network};
+use self::listeners::Listeners;
+use crate::admin::{self, Admin, EventHub, Release};
 use crate::board::Board;
-use crate::config::{Config, Datapath, LeaseSource, NetConf};
-use crate::datapath::{Ebpf, HostView, KernelView};
+use crate::config::{Config, Datapath, NetConf};
+use crate::datapath::{Ebpf, HostView, KernelView, OverlayView};
 use crate::endpoint::{self, Endpoints, InForce, Registry};
 use crate::health::{Health, health_router, metrics_router};
 use crate::host;
-use crate::lease::etcd::{self, EtcdLeases, StoreReport};
-use crate::lease::kube::KubeLeases;
-use crate::lease::{self, Lease};
+use crate::lease::etcd::StoreReport;
+use crate::lease::{Ages, Lease, Tenure};
 use crate::metrics::Metrics;
+use crate::notify::{self, Notifier};
 use crate::reconcile::masquerade::{self, MasqueradeLoop, MasqueradeSettings};
 use crate::reconcile::overlay::{self, OverlayLoop, OverlaySettings};
-use crate::reconcile::{Panicked, Reconciler, nudges, policy, run, services};
-use crate::server::{bind_socket, bind_tcp, serve_socket, serve_tcp};
+use crate::reconcile::{Gate, Panicked, Reconciler, nudges, policy, run, services};
+use crate::server::{serve_socket, serve_tcp};
 use crate::store::Store;
-use crate::subnet_file;
+use crate::subnet_file::SubnetFiles;
 use crate::watch::Watches;
 
 /// How long loops may take to end their passes once asked to stop.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// Time between two questions for the network configuration, as flannel's.
-const CONFIG_RETRY: Duration = Duration::from_secs(1);
-
-/// The sockets, bound before anything is changed: a second daemon stops here.
-struct Listeners {
-    socket: UnixListener,
-    health: Vec<TcpListener>,
-    metrics: Option<TcpListener>,
-}
 
 /// What the parts share.
 struct Shared {
@@ -55,7 +48,19 @@ struct Shared {
     metrics: Arc<Metrics>,
     board: Arc<Board>,
     leases: watch::Sender<StoreReport>,
+    tenure: watch::Sender<Tenure>,
+    /// Before the overlay's tables.
+    gate: Gate,
     stop: CancellationToken,
+}
+
+/// What the API shows, beside what is shared.
+struct Shown {
+    lease: watch::Sender<Option<Lease>>,
+    overlay: OverlayView,
+    kernel: Arc<dyn KernelView>,
+    events: Arc<EventHub>,
+    endpoints: Arc<Endpoints>,
 }
 
 /// The tasks: loops may fail, the others end when asked to.
@@ -71,16 +76,17 @@ struct Tasks {
 /// What keeps it from starting, in one line; or that a loop has ended in a panic.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
-    stop_on_signals(&stop)?;
+    let notifier = Notifier::from_env();
+    stop_on_signals(&stop, &notifier)?;
     let listeners = Listeners::bind(&config).await?;
-    let client = api_server::client(config.kubeconfig.as_deref()).await?;
-    let Some(net) = network(&config, &stop).await? else {
+    let client = api_client(&config).await?;
+    let Some(net) = network(&config, &notifier, &stop).await? else {
         return Ok(());
     };
     for key in &net.ignored {
         tracing::warn!(key, "a key of the network configuration means nothing here");
     }
-    let shared = Shared::new(config, net, stop)?;
+    let shared = Shared::new(config, net, client.is_some(), stop)?;
     let registry = Registry::open(&shared.config.state_dir)
         .with_context(|| format!("state-dir {}", shared.config.state_dir.display()))?;
     let ebpf = shared.load_datapath()?;
@@ -103,7 +109,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     );
 
     let mut tasks = Tasks::default();
-    shared.start_overlay(&mut tasks, lease_in)?;
+    let overlay = shared.start_overlay(&mut tasks, lease_in.clone())?;
     let events = Arc::new(EventHub::new(shared.metrics.clone()));
     let kernel: Arc<dyn KernelView> = match ebpf {
         Some(ebpf) => {
@@ -114,93 +120,55 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         }
         None => Arc::new(HostView),
     };
-    let annotations = shared.config.annotations.clone();
-    let watches = Watches {
-        client: client.clone(),
-        store: shared.store.clone(),
-        metrics: shared.metrics.clone(),
-        keys: annotations.clone(),
-        stop: shared.stop.clone(),
+    if let Some(client) = client.clone() {
+        let watches = Watches {
+            client,
+            store: shared.store.clone(),
+            metrics: shared.metrics.clone(),
+            keys: shared.config.annotations.clone(),
+            stop: shared.stop.clone(),
+        };
+        watches.start(&mut tasks.others);
+    }
+    shared.start_leases(&mut tasks, client, lease)?;
+    let shown = Shown {
+        lease: lease_in,
+        overlay,
+        kernel,
+        events,
+        endpoints,
     };
-    watches.start(&mut tasks.others);
-    shared.start_leases(&mut tasks, client, lease.clone())?;
-    shared.start_servers(&mut tasks, listeners, lease, kernel, events, endpoints);
+    let health = shared.start_servers(&mut tasks, listeners, shown);
+    let follow = notify::follow(notifier, health, shared.stop.clone());
+    tasks.others.spawn(follow);
     shared.until_stopped(tasks).await
 }
 
-/// The network configuration. etcd is asked until it has one; `None` when asked to stop before.
-async fn network(config: &Config, stop: &CancellationToken) -> anyhow::Result<Option<NetConf>> {
-    let settings = match &config.leases {
-        LeaseSource::Kube(net) => return Ok(Some(net.clone())),
-        LeaseSource::Etcd(settings) => settings,
-    };
-    let mut said = String::new();
-    loop {
-        let asked = tokio::select! {
-            () = stop.cancelled() => return Ok(None),
-            asked = etcd::network_config(settings) => asked,
-        };
-        let error = match asked {
-            Ok(net) => return Ok(Some(net)),
-            Err(error) => format!("{error:#}"),
-        };
-        if error != said {
-            tracing::warn!(error, "no network configuration yet; trying again");
-            said = error;
-        }
-        tokio::select! {
-            () = stop.cancelled() => return Ok(None),
-            () = tokio::time::sleep(CONFIG_RETRY) => {}
-        }
-    }
-}
-
-fn stop_on_signals(stop: &CancellationToken) -> anyhow::Result<()> {
+fn stop_on_signals(stop: &CancellationToken, notifier: &Notifier) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let stop = stop.clone();
+    let (stop, notifier) = (stop.clone(), notifier.clone());
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         tracing::info!("asked to stop; what is in the kernel stays");
+        notifier.send("STOPPING=1\nSTATUS=stopping; what is in the kernel stays");
         stop.cancel();
     });
     Ok(())
 }
 
-// === impl Listeners ===
-
-impl Listeners {
-    async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let socket = bind_socket(&config.socket)
-            .with_context(|| format!("settings: socket: {}", config.socket.display()))?;
-        let mut health = Vec::new();
-        for address in &config.healthz {
-            let listener = bind_tcp(*address).await.with_context(|| {
-                format!("settings: healthz-bind-address: {address}: choose a free one, or none")
-            })?;
-            health.push(listener);
-        }
-        let metrics = match config.metrics {
-            None => None,
-            Some(address) => Some(bind_tcp(address).await.with_context(|| {
-                format!("settings: metrics-bind-address: {address}: choose a free one, or none")
-            })?),
-        };
-        Ok(Self {
-            socket,
-            health,
-            metrics,
-        })
-    }
-}
-
 // === impl Shared ===
 
 impl Shared {
-    fn new(config: Config, net: NetConf, stop: CancellationToken) -> anyhow::Result<Self> {
+    fn new(
+        config: Config,
+        net: NetConf,
+        has_api: bool,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Self> {
         let mut netlink = Netlink::open().context("netlink (CONFIG_NET)")?;
         let this_node = ThisNode {
             name: config.node_name.parse()?,
@@ -218,11 +186,13 @@ impl Shared {
         }
         Ok(Self {
             board: Arc::new(Board::new(expected, metrics.clone())),
+            store: Arc::new(leases::store(&config, cluster, has_api)),
             config: Arc::new(config),
             net,
-            store: Arc::new(Store::new(cluster)),
             metrics,
             leases: watch::Sender::default(),
+            tenure: watch::Sender::default(),
+            gate: Gate::default(),
             stop,
         })
     }
@@ -257,55 +227,21 @@ impl Shared {
         &self,
         tasks: &mut Tasks,
         lease: watch::Sender<Option<Lease>>,
-    ) -> anyhow::Result<()> {
-        let config = &self.config;
-        let settings = OverlaySettings::of(config, self.net.clone());
-        let nudges = nudges().context("netlink (CONFIG_NET)")?;
-        self.start_loop(tasks, OverlayLoop::open(settings, lease)?, Some(nudges));
-        let settings = MasqueradeSettings::of(config);
+    ) -> anyhow::Result<OverlayView> {
+        let settings = OverlaySettings::of(&self.config, self.net.clone());
+        let overlay = self.gate.before(OverlayLoop::open(settings, lease)?);
+        let settings = MasqueradeSettings::of(&self.config);
         let masquerade = MasqueradeLoop::open(&settings)
             .context("nftables (CONFIG_NF_TABLES): load the module nf_tables")?;
+        let masquerade = self.gate.before(masquerade);
+        let view = OverlayView {
+            overlay: overlay.inner(),
+            masquerade: masquerade.inner(),
+        };
+        let nudges = nudges().context("netlink (CONFIG_NET)")?;
+        self.start_loop(tasks, overlay, Some(nudges));
         self.start_loop(tasks, masquerade, None);
-        Ok(())
-    }
-
-    /// Keeps this node's lease true, and in etcd follows those of others.
-    fn start_leases(
-        &self,
-        tasks: &mut Tasks,
-        client: kube::Client,
-        lease: watch::Receiver<Option<Lease>>,
-    ) -> anyhow::Result<()> {
-        let config = &self.config;
-        match &config.leases {
-            LeaseSource::Kube(_) => {
-                let leases = KubeLeases::new(
-                    client,
-                    &config.node_name,
-                    config.annotations.clone(),
-                    config.set_network_unavailable,
-                );
-                let snapshots = self.store.subscribe();
-                let keep = lease::keep(leases, lease, snapshots, self.stop.clone());
-                tasks.others.spawn(keep);
-            }
-            LeaseSource::Etcd(settings) => {
-                let leases = EtcdLeases {
-                    settings: settings.clone(),
-                    pools: self.net.pools()?,
-                    ttl: etcd::TTL,
-                    previous: subnet_file::lease_in(&config.subnet_files),
-                    node: config.node_name.clone(),
-                    lease,
-                    store: self.store.clone(),
-                    report: self.leases.clone(),
-                };
-                // Until there is one, no Node object says which subnet this node has.
-                self.store.set_leases(BTreeMap::new(), None);
-                tasks.others.spawn(leases.keep(self.stop.clone()));
-            }
-        }
-        Ok(())
+        Ok(view)
     }
 
     fn start_datapath(
@@ -332,21 +268,22 @@ impl Shared {
         Ok(())
     }
 
-    fn start_servers(
-        &self,
-        tasks: &mut Tasks,
-        listeners: Listeners,
-        lease: watch::Receiver<Option<Lease>>,
-        kernel: Arc<dyn KernelView>,
-        events: Arc<EventHub>,
-        endpoints: Arc<Endpoints>,
-    ) {
+    fn start_servers(&self, tasks: &mut Tasks, listeners: Listeners, shown: Shown) -> Arc<Health> {
+        let Shown {
+            lease: overlay,
+            overlay: view,
+            kernel,
+            events,
+            endpoints,
+        } = shown;
+        let lease = overlay.subscribe();
         let (shown, metrics) = (kernel.clone(), self.metrics.clone());
         let health = Arc::new(Health {
             store: self.store.clone(),
             board: self.board.clone(),
             lease: lease.clone(),
             leases: self.leases.subscribe(),
+            tenure: self.tenure.subscribe(),
             metrics: self.metrics.clone(),
             resync: self.config.resync,
             refresh: Box::new(move || shown.refresh(&metrics)),
@@ -356,6 +293,16 @@ impl Shared {
             health: health.clone(),
             lease,
             kernel,
+            release: Release {
+                tenure: self.tenure.clone(),
+                gate: self.gate.clone(),
+                net: self.net.clone(),
+                subnet_files: SubnetFiles::new(self.config.subnet_files.clone()),
+                rules: Some(view.masquerade.clone()),
+                overlay,
+            },
+            overlay: Some(view),
+            ages: self.start_ages(tasks),
             events,
             started: Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default(),
         });
@@ -372,10 +319,21 @@ impl Shared {
         if let Some(listener) = listeners.metrics {
             tasks.others.spawn(serve_tcp(
                 listener,
-                metrics_router(health),
+                metrics_router(health.clone()),
                 self.stop.clone(),
             ));
         }
+        health
+    }
+
+    /// Notes from now on when leases came.
+    fn start_ages(&self, tasks: &mut Tasks) -> Arc<Ages> {
+        let ages = Arc::new(Ages::default());
+        let follow = ages
+            .clone()
+            .follow(self.store.subscribe(), self.stop.clone());
+        tasks.others.spawn(follow);
+        ages
     }
 
     /// Waits for the stop, or for a loop that ends before it.

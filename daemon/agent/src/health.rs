@@ -2,7 +2,8 @@
 //!
 //! `/healthz` is what load balancers ask: the loops are alive (a pass within twice the resync)
 //! and have had their first one. `/livez` is the same for a supervisor. `/readyz` says whether
-//! this node can carry pods: subnet file written, every loop's last pass without errors.
+//! this node can carry pods: its lease is held safely and known to the others, the subnet file is
+//! written, every loop's last pass was without errors.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +13,17 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use desired::cluster::Leases;
+use desired::routes::routes;
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::board::Board;
-use crate::lease::Lease;
 use crate::lease::etcd::StoreReport;
-use crate::metrics::Metrics;
-use crate::store::Store;
+use crate::lease::{Lease, Tenure};
+use crate::metrics::{LeaseNumbers, Metrics};
+use crate::store::{Kind, Store};
 
 /// What health is judged by.
 pub struct Health {
@@ -31,6 +35,8 @@ pub struct Health {
     pub lease: watch::Receiver<Option<Lease>>,
     /// What a lease store of its own says.
     pub leases: watch::Receiver<StoreReport>,
+    /// Whether this node is to have a lease.
+    pub tenure: watch::Receiver<Tenure>,
     /// Counts the answers.
     pub metrics: Arc<Metrics>,
     /// Time between two observations.
@@ -72,11 +78,7 @@ impl Health {
             .iter()
             .map(|kind| format!("the first list of {kind}"));
         let mut waiting_for: Vec<String> = lists.collect();
-        if !self.lease.borrow().as_ref().is_some_and(Lease::is_up) {
-            waiting_for.push("a pod subnet and the overlay device".to_owned());
-        }
-        let obstacle = self.leases.borrow().obstacle.clone();
-        waiting_for.extend(obstacle.map(|obstacle| format!("a lease: {obstacle}")));
+        waiting_for.extend(self.lease_obstacles());
         let loops = self.board.unready();
         waiting_for.extend(
             loops
@@ -84,6 +86,56 @@ impl Health {
                 .map(|name| format!("a pass of the {name} loop without errors")),
         );
         Obstacles { waiting_for }
+    }
+
+    /// Why this node holds no lease, or not safely.
+    fn lease_obstacles(&self) -> Vec<String> {
+        if *self.tenure.borrow() != Tenure::Wanted {
+            let why =
+                "a restart of towlined: this node's lease was given back by `towline node release`";
+            return vec![why.to_owned()];
+        }
+        let mut obstacles = Vec::new();
+        let cluster = self.store.snapshot();
+        match &*self.lease.borrow() {
+            Some(lease) if lease.is_up() => {
+                let shown = cluster.own_lease().and_then(|own| own.announced);
+                if shown != Some(&lease.announced) {
+                    obstacles
+                        .push("its lease in the store, by which other nodes reach it".to_owned());
+                }
+            }
+            _ => obstacles.push("a pod subnet and the overlay device".to_owned()),
+        }
+        let report = self.leases.borrow();
+        obstacles.extend(report.obstacle.iter().map(|why| format!("a lease: {why}")));
+        if report
+            .expires
+            .is_some_and(|expires| expires < Timestamp::now())
+        {
+            obstacles.push("etcd: this node's lease has expired meanwhile".to_owned());
+        }
+        obstacles
+    }
+
+    /// Brings the metrics of leases up to date.
+    fn count_leases(&self) {
+        let cluster = self.store.snapshot();
+        let lease = self.lease.borrow().clone();
+        let report = self.leases.borrow().clone();
+        let in_etcd = matches!(cluster.leases, Leases::InStore { .. });
+        let left_out = lease.map_or(0, |lease| routes(&cluster, &lease.overlay).problems.len());
+        self.metrics.leases.set(&LeaseNumbers {
+            held: cluster.leases().len(),
+            left_out,
+            obstacles: self.lease_obstacles().len(),
+            connected: match in_etcd {
+                true => report.connected,
+                false => !self.store.missing().contains(&Kind::Node),
+            },
+            unreadable: report.unreadable.len(),
+            expires: report.expires,
+        });
     }
 }
 
@@ -129,7 +181,11 @@ async fn readyz(State(health): State<Arc<Health>>) -> Response {
 
 async fn metrics(State(health): State<Arc<Health>>) -> Response {
     let shown = health.clone();
-    let refreshed = tokio::task::spawn_blocking(move || (shown.refresh)()).await;
+    let refresh = move || {
+        shown.count_leases();
+        (shown.refresh)();
+    };
+    let refreshed = tokio::task::spawn_blocking(refresh).await;
     match (refreshed, health.metrics.text()) {
         (Ok(()), Ok(text)) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -23,6 +23,7 @@ pub mod install;
 pub mod lease;
 pub mod logging;
 pub mod metrics;
+pub mod notify;
 pub mod preflight;
 pub mod reconcile;
 pub mod server;

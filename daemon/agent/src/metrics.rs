@@ -1,9 +1,12 @@
 //! Prometheus metrics. Where kube-proxy has a metric of the same meaning, its name is kept.
 
+mod leases;
+
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use self::leases::{LeaseMetrics, LeaseNumbers};
 use netstate::Report;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -73,6 +76,8 @@ pub struct Metrics {
     map_capacity: Family<MapLabel, Gauge>,
     events_lost: Counter,
     info: Family<InfoLabel, Gauge>,
+    /// Leases.
+    pub leases: LeaseMetrics,
 }
 
 // === impl Metrics ===
@@ -105,9 +110,11 @@ impl Default for Metrics {
             map_capacity: Family::default(),
             events_lost: Counter::default(),
             info: Family::default(),
+            leases: LeaseMetrics::default(),
         };
         new.register_loops();
         new.register_rest();
+        new.leases.register(&mut new.registry);
         new
     }
 }

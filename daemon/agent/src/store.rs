@@ -16,7 +16,7 @@ use desired::lease::LeaseKey;
 use desired::names::{NamespaceName, NodeName, PodName, PolicyName, ServiceName, SliceName};
 use tokio::sync::watch;
 
-/// The kinds of objects whose first complete lists make a snapshot complete.
+/// The kinds of objects that a snapshot may have to wait for.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Kind {
     /// Node.
@@ -31,6 +31,8 @@ pub enum Kind {
     EndpointSlice,
     /// NetworkPolicy.
     NetworkPolicy,
+    /// Leases, where they have a store of their own.
+    Lease,
 }
 
 /// A domain object with its place in the snapshot.
@@ -67,6 +69,8 @@ pub enum Change<T: Stored> {
 #[derive(Debug)]
 pub struct Store {
     snapshot: watch::Sender<Arc<Cluster>>,
+    /// The kinds whose first complete lists make a snapshot complete.
+    expected: BTreeSet<Kind>,
     listed: Mutex<BTreeSet<Kind>>,
 }
 
@@ -101,8 +105,8 @@ stored!(NetworkPolicy, PolicyName, network_policies);
 // === impl Kind ===
 
 impl Kind {
-    /// All six.
-    pub const ALL: [Self; 6] = [
+    /// The six that the API server has.
+    pub const OBJECTS: [Self; 6] = [
         Self::Node,
         Self::Namespace,
         Self::Pod,
@@ -121,11 +125,18 @@ impl fmt::Display for Kind {
 // === impl Store ===
 
 impl Store {
-    /// A store that begins with `cluster`, which is not complete.
+    /// A store that begins with `cluster`, which is not complete before all objects are listed.
     #[must_use]
     pub fn new(cluster: Cluster) -> Self {
+        Self::expecting(cluster, Kind::OBJECTS.into())
+    }
+
+    /// A store that begins with `cluster`, which is not complete before all of `expected` is listed.
+    #[must_use]
+    pub fn expecting(cluster: Cluster, expected: BTreeSet<Kind>) -> Self {
         Self {
             snapshot: watch::Sender::new(Arc::new(cluster)),
+            expected,
             listed: Mutex::new(BTreeSet::new()),
         }
     }
@@ -143,10 +154,7 @@ impl Store {
     /// The kinds whose first list is still missing.
     pub fn missing(&self) -> Vec<Kind> {
         let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-        Kind::ALL
-            .into_iter()
-            .filter(|kind| !listed.contains(kind))
-            .collect()
+        self.expected.difference(&listed).copied().collect()
     }
 
     /// Makes `changes` in order and wakes readers once, if anything is different afterwards.
@@ -192,11 +200,15 @@ impl Store {
     /// The leases of a store of their own, and which is this node's.
     pub fn set_leases(&self, held: BTreeMap<LeaseKey, Arc<Announced>>, own: Option<LeaseKey>) {
         let leases = Leases::InStore { held, own };
+        let complete = self.note_list(Kind::Lease);
         self.snapshot.send_if_modified(|snapshot| {
-            if snapshot.leases == leases {
+            let complete = complete && !snapshot.complete;
+            if snapshot.leases == leases && !complete {
                 return false;
             }
-            Arc::make_mut(snapshot).leases = leases;
+            let snapshot = Arc::make_mut(snapshot);
+            snapshot.leases = leases;
+            snapshot.complete |= complete;
             true
         });
     }
@@ -215,11 +227,11 @@ impl Store {
         });
     }
 
-    /// Remembers that `kind` was listed; whether all six have been by now.
+    /// Remembers that `kind` was listed; whether all that are expected have been by now.
     fn note_list(&self, kind: Kind) -> bool {
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
         listed.insert(kind);
-        listed.len() == Kind::ALL.len()
+        self.expected.is_subset(&listed)
     }
 }
 
@@ -311,6 +323,19 @@ mod tests {
         assert_eq!(store.missing(), []);
         assert!(snapshots.has_changed().unwrap());
         assert!(snapshots.borrow_and_update().complete);
+    }
+
+    #[test]
+    fn a_store_of_leases_is_waited_for_too() {
+        let this_node = store().snapshot().this_node.clone();
+        let expected = [Kind::Node, Kind::Lease];
+        let store = Store::expecting(Cluster::new(this_node, Vec::new()), expected.into());
+        store.change(reset::<Node>(vec![]));
+        assert_eq!(store.missing(), [Kind::Lease]);
+        assert!(!store.snapshot().complete);
+        store.set_leases(BTreeMap::new(), None);
+        assert_eq!(store.missing(), []);
+        assert!(store.snapshot().complete);
     }
 
     #[test]

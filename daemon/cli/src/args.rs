@@ -7,7 +7,8 @@ use clap_complete::Shell;
 
 /// See, explain and diagnose this node's networking.
 ///
-/// Reads from the daemon's socket on this node (root only); nothing here but `cni` changes anything.
+/// Reads from the daemon's socket on this node (root only); nothing here but `cni` and
+/// `node release` changes anything.
 #[derive(Debug, Parser)]
 #[command(name = "towline", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -60,6 +61,25 @@ pub(crate) enum Format {
     Json,
     /// The same as YAML
     Yaml,
+}
+
+/// What to do with this node.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Give the lease back and remove routes, device, rules and subnet files of the overlay
+    #[command(after_help = "\
+Afterwards this node takes no lease before towlined is restarted. Refused while pods run here.")]
+    Release {
+        /// Even if pods of this node lose their network
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Report what flanneld has left here and what towlined does with it; changes nothing
+    Adopt {
+        /// Where flanneld has written this node's subnet
+        #[arg(long, value_name = "FILE", default_value = "/run/flannel/subnet.env")]
+        subnet_file: PathBuf,
+    },
 }
 
 /// What to do.
@@ -115,6 +135,12 @@ Examples:
     },
     /// Entries in which the kernel differs from what the cluster asks for, now
     Diff,
+    /// Take this node out of the overlay, or see what it would take over from flannel
+    Node {
+        /// What to do
+        #[command(subcommand)]
+        command: NodeCommand,
+    },
     /// Packets and bytes by what the data path did with them
     Counters,
     /// eBPF maps: how full they are

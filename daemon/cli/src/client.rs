@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
@@ -62,7 +62,16 @@ impl Daemon {
 
     /// The JSON answer to `GET path`.
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let body = self.open(path).await?.into_body();
+        self.ask(Method::GET, path).await
+    }
+
+    /// The JSON answer to `POST path`.
+    pub(crate) async fn post(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask(Method::POST, path).await
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Value> {
+        let body = self.open(method, path).await?.into_body();
         let bytes = body
             .collect()
             .await
@@ -77,7 +86,7 @@ impl Daemon {
         path: &str,
         mut line: impl FnMut(&Value) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let mut body = self.open(path).await?.into_body();
+        let mut body = self.open(Method::GET, path).await?.into_body();
         let mut rest = Vec::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.context("towlined broke off its answer")?;
@@ -90,7 +99,7 @@ impl Daemon {
         Ok(())
     }
 
-    async fn open(&self, path: &str) -> anyhow::Result<Response<Incoming>> {
+    async fn open(&self, method: Method, path: &str) -> anyhow::Result<Response<Incoming>> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|error| Down {
@@ -100,7 +109,10 @@ impl Daemon {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        let request = Request::get(path)
+        let named = format!("{method} {path}");
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
             .header("host", "towlined")
             .body(Empty::<Bytes>::new())?;
         let response = sender
@@ -115,7 +127,7 @@ impl Daemon {
         let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         match (body["msg"].as_str(), body["details"].as_str()) {
             (Some(msg), Some(details)) => bail!("{msg}: {details}"),
-            _ => Err(anyhow!("towlined answers {status} to GET {path}")),
+            _ => Err(anyhow!("towlined answers {status} to {named}")),
         }
     }
 }

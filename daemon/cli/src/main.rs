@@ -1,10 +1,12 @@
 //! `towline`: see, explain and diagnose this node's networking.
 
+mod adopt;
 mod args;
 mod client;
 mod cni;
 mod drops;
 mod kernel;
+mod node;
 mod show;
 mod table;
 #[cfg(test)]
@@ -65,6 +67,7 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Counters => (View::Counters, "/v1/counters".to_owned()),
         Command::Maps => (View::Maps, "/v1/maps".to_owned()),
         Command::Drops { follow } => return show_drops(&daemon, *follow, &cli.options).await,
+        Command::Node { command } => return node::run(command, &daemon, &cli.options).await,
         Command::Cni { command } => return cni::run(command),
         Command::Version => return show_version(&daemon, &cli.options).await,
         Command::Completion { shell } => {

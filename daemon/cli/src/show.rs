@@ -1,5 +1,6 @@
 //! Answers of the daemon as tables: which columns, and one row of what.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::table::{Column, cell, render};
@@ -10,15 +11,18 @@ const NODES: &[Column] = &[
     ("POD CIDR", "/podCIDRs"),
     ("PUBLIC IP", "/overlay/publicIPs"),
     ("BACKEND", "/overlay/backend"),
+    ("STATE", "/overlay/state"),
     ("PROBLEM", "/problem"),
 ];
 const LEASES: &[Column] = &[
     ("SUBNET", "/subnets"),
-    ("OWN", "/own"),
-    ("NODE", "/node"),
+    ("OWNER", "/owner"),
     ("PUBLIC IP", "/publicIPs"),
     ("BACKEND", "/backend"),
     ("DATA", "/data"),
+    ("EXPIRES IN", "/expiry"),
+    ("KNOWN FOR", "/age"),
+    ("STATE", "/state"),
     ("PROBLEM", "/problem"),
 ];
 const ROUTES: &[Column] = &[
@@ -136,7 +140,7 @@ pub(crate) fn text(view: View, answer: &Value) -> String {
     match view {
         View::Status => status(answer),
         View::Nodes => render(NODES, rows(answer)),
-        View::Leases => render(LEASES, rows(answer)),
+        View::Leases => leases(answer, Timestamp::now()),
         View::Routes => routes(answer),
         View::Services => render(SERVICES, &service_rows(answer)),
         View::Service => service(answer),
@@ -236,6 +240,52 @@ fn named(name: String, value: Value) -> Value {
     };
     row.insert("name".to_owned(), Value::String(name));
     Value::Object(row)
+}
+
+/// All leases, and what the store says of itself.
+pub(crate) fn leases(answer: &Value, now: Timestamp) -> String {
+    let mut leases = rows(&answer["leases"]).to_vec();
+    for lease in &mut leases {
+        // An owner that no Node object names is known by its address alone.
+        lease["owner"] = match &lease["node"] {
+            Value::Null => lease["publicIPs"].clone(),
+            name => name.clone(),
+        };
+        if let Some(seconds) = lease["expiry"].as_i64() {
+            lease["expiry"] = duration(seconds).into();
+        }
+        let since = lease["since"].as_str().and_then(|text| text.parse().ok());
+        if let Some(since) = since {
+            lease["age"] = duration(now.duration_since(since).as_secs()).into();
+        }
+    }
+    let mut text = render(LEASES, &leases);
+    if answer["connected"] != Value::Bool(true) {
+        let store = cell(&answer["store"]);
+        text += &format!("not connected to {store}: this is what was known last\n");
+    }
+    for (key, said) in [
+        ("obstacle", "this node holds no lease safely"),
+        ("expiryUnknown", "expiry is not known"),
+    ] {
+        if let Some(why) = answer[key].as_str() {
+            text += &format!("{said}: {why}\n");
+        }
+    }
+    for key in rows(&answer["unreadable"]) {
+        text += &format!("cannot be read, counts as taken: {}\n", cell(key));
+    }
+    text
+}
+
+/// The two largest units: `23h14m`, `5m2s`.
+fn duration(seconds: i64) -> String {
+    match seconds.max(0) {
+        s @ 0..60 => format!("{s}s"),
+        s @ 60..3600 => format!("{}m{}s", s / 60, s % 60),
+        s @ 3600..86_400 => format!("{}h{}m", s / 3600, s / 60 % 60),
+        s => format!("{}d{}h", s / 86_400, s / 3600 % 24),
+    }
 }
 
 fn routes(answer: &Value) -> String {

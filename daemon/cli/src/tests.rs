@@ -105,15 +105,59 @@ left out: node n3: VNI 2 differs from ours, 1
     );
     let nodes = json!([{
         "name": "n1", "thisNode": true, "podCIDRs": ["10.244.0.0/24"], "addresses": ["172.30.0.2"],
-        "overlay": { "publicIPs": ["172.30.0.2"], "backend": "vxlan" }, "problem": null,
+        "overlay": { "publicIPs": ["172.30.0.2"], "backend": "vxlan", "state": "own" }, "problem": null,
     }]);
     assert_eq!(
         text(View::Nodes, &nodes),
         "\
-NAME   THIS   POD CIDR        PUBLIC IP    BACKEND   PROBLEM
-n1     yes    10.244.0.0/24   172.30.0.2   vxlan     -
+NAME   THIS   POD CIDR        PUBLIC IP    BACKEND   STATE   PROBLEM
+n1     yes    10.244.0.0/24   172.30.0.2   vxlan     own     -
 "
     );
+}
+
+#[test]
+fn leases_have_owner_end_and_state_and_the_store_its_say() {
+    let answer = json!({
+        "store": "etcd", "connected": false, "ownExpires": null, "expiryUnknown": null,
+        "obstacle": "no subnet is free", "unreadable": ["notes: not a subnet"],
+        "leases": [
+            {
+                "subnets": ["10.5.1.0/24"], "node": "n1", "own": true, "publicIPs": ["192.0.2.1"],
+                "backend": "host-gw", "data": [], "state": "own", "problem": null,
+                "since": "2026-11-21T06:00:00Z", "expiry": 86_000,
+            },
+            {
+                "subnets": ["10.5.2.0/24"], "node": null, "own": false, "publicIPs": ["192.0.2.2"],
+                "backend": "host-gw", "data": [], "state": "ok", "problem": null,
+                "since": null, "expiry": "never",
+            },
+        ],
+    });
+    assert_eq!(
+        crate::show::leases(&answer, "2026-11-21T06:05:02Z".parse().unwrap()),
+        "\
+SUBNET        OWNER       PUBLIC IP   BACKEND   DATA   EXPIRES IN   KNOWN FOR   STATE   PROBLEM
+10.5.1.0/24   n1          192.0.2.1   host-gw   -      23h53m       5m2s        own     -
+10.5.2.0/24   192.0.2.2   192.0.2.2   host-gw   -      never        -           ok      -
+not connected to etcd: this is what was known last
+this node holds no lease safely: no subnet is free
+cannot be read, counts as taken: notes: not a subnet
+"
+    );
+}
+
+#[test]
+fn a_release_says_what_is_gone() {
+    let removed = json!({ "routes": ["10.5.2.0/24"], "devices": ["flannel.1"], "rules": ["inet towline"], "files": [] });
+    assert_eq!(
+        crate::node::released(&json!({ "subnets": ["10.5.1.0/24"], "removed": removed })),
+        "lease     10.5.1.0/24\nroutes    10.5.2.0/24\ndevices   flannel.1\nrules     inet towline\n\
+         towlined runs on, and takes no lease before it is restarted.\n"
+    );
+    let nothing = json!({ "routes": [], "devices": [], "rules": [], "files": [] });
+    let again = crate::node::released(&json!({ "subnets": [], "removed": nothing }));
+    assert!(again.starts_with("There was nothing left"), "{again}");
 }
 
 #[test]

@@ -2,5 +2,6 @@
 //! the machine holds before and after, and the documentation's examples.
 
 pub mod examples;
+pub mod leaving;
 pub mod runner;
 pub mod snapshot;

@@ -19,9 +19,9 @@ use lab::process::Process;
 use lab::wait::until;
 use nix::sys::signal::Signal;
 use tokio::runtime::Runtime;
-use towline_e2e::examples;
 use towline_e2e::runner::{Runner, Verdict};
 use towline_e2e::snapshot::{Snapshot, namespaces_of};
+use towline_e2e::{examples, leaving};
 
 const SHARED: &str = "e2e";
 const LIMIT: Duration = Duration::from_secs(30);
@@ -49,8 +49,8 @@ fn run() -> Result<i32> {
     );
     let out = Artefacts::find()?.bin_dir();
     // What an earlier run that was killed left.
-    let others: Vec<&str> = others().iter().map(|(name, _)| *name).collect();
-    for name in [SHARED, VICTIM].into_iter().chain(others) {
+    let other_names = others().map(|(name, _)| name);
+    for name in [SHARED, VICTIM].into_iter().chain(other_names) {
         cluster::remove(&name.parse()?)?;
     }
     let clean = Snapshot::take()?;
@@ -156,6 +156,10 @@ fn on_another_overlay(runner: &mut Runner, name: &str, overlay: Overlay) -> Resu
         let result = result.map(|detail| format!("ok ({detail})"));
         runner.record(&format!("{name}: {}", outcome.name), result);
     }));
+    let leaves = format!("{name}: a node leaves and comes back");
+    runner.test(&leaves, || {
+        leaving::check(&mut world, &runtime).map(|()| Verdict::Passed)
+    });
     if runner.failures() > before {
         println!("{}", diagnose::report(world.cluster.layout()));
     }

@@ -63,6 +63,7 @@ impl Member {
             node: name,
             lease: lease_out,
             store: store.clone(),
+            tenure: watch::Sender::default(),
             report: report_in,
         };
         Ok(Self {

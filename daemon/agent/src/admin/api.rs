@@ -1,9 +1,10 @@
-//! The read-only part of the API on the Unix socket: what is wanted, what is there, and why.
+//! The API for people on the Unix socket: what is wanted, what is there, and why; and what takes
+//! this node out of the overlay.
 
 use std::sync::Arc;
 
 use axum::extract::{Query, State};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use desired::explain::{Destination, Explanation, Place, why};
 use jiff::Timestamp;
@@ -12,13 +13,14 @@ use tokio::sync::watch;
 
 use super::error::ApiError;
 use super::events::{EventHub, stream};
-use super::views::{
-    self, LeaseView, NodeView, PodView, PolicyView, RoutesView, ServiceView, StatusView,
-};
-use crate::config::{Config, Datapath};
-use crate::datapath::{CounterView, Difference, FlowView, KernelView, MapView};
+use super::lease_views::{self, LeasesView, NodeView, RoutesView};
+use super::release::{Release, release};
+use super::views::{self, PodView, PolicyView, ServiceView, StatusView};
+use crate::config::{Config, Datapath, LeaseSource};
+use crate::datapath::{CounterView, Difference, FlowView, KernelView, MapView, OverlayView};
 use crate::health::Health;
-use crate::lease::Lease;
+use crate::lease::{Ages, Lease, etcd};
+use crate::store::Kind;
 
 /// What the API shows.
 pub struct Admin {
@@ -30,6 +32,12 @@ pub struct Admin {
     pub lease: watch::Receiver<Option<Lease>>,
     /// The kernel's side.
     pub kernel: Arc<dyn KernelView>,
+    /// The overlay's tables; `None` where there are none to be looked at.
+    pub overlay: Option<OverlayView>,
+    /// What takes this node out of the overlay.
+    pub release: Release,
+    /// When leases came.
+    pub ages: Arc<Ages>,
     /// What the data path tells of packets.
     pub events: Arc<EventHub>,
     /// When the daemon started.
@@ -53,7 +61,7 @@ struct Question {
     dst: String,
 }
 
-/// The routes of the read-only API.
+/// The routes of the API for people.
 pub fn router(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
@@ -69,6 +77,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/counters", get(counters))
         .route("/v1/drift", get(drift))
         .route("/v1/events", get(stream))
+        .route("/v1/node/release", post(release))
         .with_state(admin)
 }
 
@@ -88,7 +97,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<StatusView> {
         },
         services: admin.config.services && admin.config.datapath != Datapath::None,
         policy: admin.config.policy && admin.config.datapath != Datapath::None,
-        lease: lease.map(|lease| views::own_lease(&cluster, &lease)),
+        lease: lease.map(|lease| lease_views::own_lease(&cluster, &lease)),
         objects: views::objects(&cluster),
         loops: admin.health.board.loops(),
     })
@@ -96,20 +105,37 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<StatusView> {
 
 async fn nodes(State(admin): State<Arc<Admin>>) -> Json<Vec<NodeView>> {
     let lease = admin.lease.borrow().clone();
-    Json(views::nodes(&admin.health.store.snapshot(), lease.as_ref()))
+    let cluster = admin.health.store.snapshot();
+    Json(lease_views::nodes(&cluster, lease.as_ref(), &admin.ages))
 }
 
-async fn leases(State(admin): State<Arc<Admin>>) -> Json<Vec<LeaseView>> {
+async fn leases(State(admin): State<Arc<Admin>>) -> Json<LeasesView> {
+    let cluster = admin.health.store.snapshot();
     let lease = admin.lease.borrow().clone();
-    Json(views::leases(
-        &admin.health.store.snapshot(),
-        lease.as_ref(),
-    ))
+    let report = admin.health.leases.borrow().clone();
+    let mut view = LeasesView {
+        store: "kube",
+        connected: !admin.health.store.missing().contains(&Kind::Node),
+        obstacle: report.obstacle,
+        own_expires: report.expires,
+        expiry_unknown: None,
+        unreadable: report.unreadable,
+        leases: lease_views::leases(&cluster, lease.as_ref(), &admin.ages),
+    };
+    if let LeaseSource::Etcd(settings) = &admin.config.leases {
+        view.store = "etcd";
+        view.connected = report.connected;
+        match etcd::expiries(settings).await {
+            Ok(known) => lease_views::expire(&mut view.leases, &known),
+            Err(error) => view.expiry_unknown = Some(format!("{error:#}")),
+        }
+    }
+    Json(view)
 }
 
 async fn routes(State(admin): State<Arc<Admin>>) -> Json<RoutesView> {
     let lease = admin.lease.borrow().clone();
-    Json(views::routes(
+    Json(lease_views::routes(
         &admin.health.store.snapshot(),
         lease.as_ref(),
     ))
@@ -193,9 +219,13 @@ async fn counters(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<CounterVie
 
 async fn drift(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<Difference>>, ApiError> {
     let cluster = admin.health.store.snapshot();
-    let lease = admin.lease.borrow().clone();
+    let shown = admin.clone();
     read(&admin, move |kernel| {
-        kernel.differences(&cluster, lease.as_ref())
+        let overlay = shown.overlay.as_ref();
+        let overlay = overlay.map(|overlay| overlay.differences(&cluster));
+        let mut all = overlay.transpose()?.unwrap_or_default();
+        all.extend(kernel.differences()?);
+        Ok(all)
     })
     .await
 }

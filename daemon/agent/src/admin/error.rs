@@ -51,6 +51,12 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, INVALID, "not found", details)
     }
 
+    /// 409: it would do harm.
+    #[must_use]
+    pub fn conflict(details: String) -> Self {
+        Self::new(StatusCode::CONFLICT, INVALID, "refused", details)
+    }
+
     /// 503: the daemon cannot answer yet.
     #[must_use]
     pub fn not_ready(details: String) -> Self {

@@ -3,6 +3,8 @@
 mod api;
 mod error;
 mod events;
+pub mod lease_views;
+mod release;
 #[cfg(test)]
 mod tests;
 pub mod views;
@@ -10,3 +12,4 @@ pub mod views;
 pub use self::api::{Admin, router};
 pub use self::error::ApiError;
 pub use self::events::{EventHub, EventView, Namer, protocol_name};
+pub use self::release::Release;

@@ -22,11 +22,13 @@ use crate::config::{Config, Datapath, LeaseSource, NetConf, Settings};
 use crate::datapath::{CounterView, Difference, FlowView, KernelView, MapView};
 use crate::health::Health;
 use crate::http_client::request;
-use crate::lease::Lease;
 use crate::lease::etcd::StoreReport;
+use crate::lease::{Lease, Tenure};
 use crate::metrics::Metrics;
+use crate::reconcile::Gate;
 use crate::server::{bind_socket, serve_socket};
 use crate::store::Store;
+use crate::subnet_file::SubnetFiles;
 
 /// A kernel that says what the test wants.
 struct Told;
@@ -56,7 +58,7 @@ impl KernelView for Told {
         Ok(Vec::new())
     }
 
-    fn differences(&self, _: &Cluster, _: Option<&Lease>) -> anyhow::Result<Vec<Difference>> {
+    fn differences(&self) -> anyhow::Result<Vec<Difference>> {
         let key = "10.244.1.0/24".to_owned();
         Ok(vec![Difference {
             table: "routes",
@@ -94,19 +96,32 @@ impl Api {
             overlay: fixture::overlay("02:00:00:00:00:01", "172.30.0.1"),
             mtu: 1450.try_into().unwrap(),
         };
-        let lease = watch::channel(Some(lease)).1;
+        let overlay = watch::Sender::new(Some(lease));
+        let lease = overlay.subscribe();
+        let tenure = watch::Sender::new(Tenure::Wanted);
         let health = Arc::new(Health {
             store: Arc::new(Store::new(cluster)),
             board: Arc::new(Board::new(vec!["overlay"], metrics.clone())),
             lease: lease.clone(),
             leases: watch::channel(StoreReport::default()).1,
+            tenure: tenure.subscribe(),
             metrics: metrics.clone(),
             resync: Duration::from_secs(10),
             refresh: Box::new(|| {}),
         });
         let events = Arc::new(EventHub::new(metrics));
         let admin = Arc::new(Admin {
-            config: Arc::new(Config::check(settings, LeaseSource::Kube(net)).unwrap()),
+            config: Arc::new(Config::check(settings, LeaseSource::Kube(net.clone())).unwrap()),
+            overlay: None,
+            release: Release {
+                tenure,
+                gate: Gate::default(),
+                net,
+                subnet_files: SubnetFiles::new(Vec::new()),
+                rules: None,
+                overlay,
+            },
+            ages: Arc::default(),
             health,
             lease,
             kernel: Arc::new(Told),
@@ -218,6 +233,44 @@ async fn the_status_says_what_is_waited_for() {
     assert!(
         waiting.contains(&json!("a pass of the overlay loop without errors")),
         "{waiting:?}"
+    );
+}
+
+#[tokio::test]
+async fn every_lease_is_shown_with_its_state() {
+    let mut silent = desired::cluster::Node::new("n3".parse().unwrap());
+    silent.pod_cidrs = vec!["10.244.3.0/24".parse().unwrap()];
+    let other = fixture::node("n4", "10.244.1.0/24", "02:00:00:00:00:04", "172.30.0.4");
+    let api = Api::over(cluster().with_node(silent).with_node(other));
+    let (status, answer) = api.get("/v1/leases").await;
+    assert_eq!(status, 200);
+    assert_eq!(answer["store"], "kube");
+    let states: Vec<_> = answer["leases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|lease| {
+            (
+                lease["node"].as_str().unwrap(),
+                lease["state"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        states,
+        [("n2", "ok"), ("n3", "unannounced"), ("n4", "problem")]
+    );
+}
+
+#[tokio::test]
+async fn a_release_that_pods_would_suffer_from_is_refused() {
+    let api = Api::over(cluster());
+    let (status, answer) = request(&api.socket, "POST", "/v1/node/release", "").await;
+    assert_eq!(status, 409);
+    let details = answer["details"].as_str().unwrap();
+    assert_eq!(
+        details,
+        "1 pods would lose their network: default/server; drain the node first, or say --yes"
     );
 }
 

@@ -10,10 +10,8 @@ use ebpf_shared::policy::INGRESS;
 use loader::Flow;
 
 use super::ebpf::Ebpf;
-use super::host_view::HostView;
 use super::view::{CounterView, Difference, FlowView, KernelView, MapView, differences};
 use crate::admin::{Namer, protocol_name};
-use crate::lease::Lease;
 
 impl KernelView for Ebpf {
     fn flows(&self, cluster: &Cluster) -> anyhow::Result<Vec<FlowView>> {
@@ -54,12 +52,8 @@ impl KernelView for Ebpf {
         Ok(views.filter(|view| view.packets > 0).collect())
     }
 
-    fn differences(
-        &self,
-        cluster: &Cluster,
-        lease: Option<&Lease>,
-    ) -> anyhow::Result<Vec<Difference>> {
-        let mut all = HostView.differences(cluster, lease)?;
+    fn differences(&self) -> anyhow::Result<Vec<Difference>> {
+        let mut all = Vec::new();
         let mut kernel = self.maps.tables()?;
         let services = self.service_tables.borrow().clone();
         let policy = self.policy_tables.borrow().clone();

@@ -1,16 +1,46 @@
 //! The part of the kernel's side that is there without any data path: the overlay's tables.
 
-use desired::cluster::Cluster;
-use desired::routes::{Carrier, routes};
-use hostnet::{FdbTarget, NeighbourTarget, Netlink, RouteTarget};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::view::{CounterView, Difference, FlowView, KernelView, MapView, differences};
-use crate::lease::Lease;
-use crate::reconcile::overlay::peers_of;
+use desired::cluster::Cluster;
+
+use super::view::{CounterView, Difference, FlowView, KernelView, MapView};
+use crate::reconcile::masquerade::MasqueradeLoop;
+use crate::reconcile::overlay::OverlayLoop;
 
 /// A node with neither Services nor policy.
 #[derive(Clone, Copy, Debug)]
 pub struct HostView;
+
+/// Looks at the overlay's tables between the passes of the loops that keep them.
+pub struct OverlayView {
+    /// Devices, peers, routes, files.
+    pub overlay: Arc<Mutex<OverlayLoop>>,
+    /// Rules.
+    pub masquerade: Arc<Mutex<MasqueradeLoop>>,
+}
+
+// === impl OverlayView ===
+
+impl OverlayView {
+    /// Entries in which the kernel differs from what is wanted, by a look at the kernel now.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub fn differences(&self, cluster: &Cluster) -> anyhow::Result<Vec<Difference>> {
+        let overlay = self.overlay.lock();
+        let mut overlay = overlay.unwrap_or_else(PoisonError::into_inner);
+        let mut all = overlay.differences(cluster)?;
+        drop(overlay);
+        if cluster.own_lease().is_some() {
+            let masquerade = self.masquerade.lock();
+            let mut masquerade = masquerade.unwrap_or_else(PoisonError::into_inner);
+            all.extend(masquerade.differences(cluster)?);
+        }
+        Ok(all)
+    }
+}
 
 impl KernelView for HostView {
     fn flows(&self, _: &Cluster) -> anyhow::Result<Vec<FlowView>> {
@@ -25,32 +55,7 @@ impl KernelView for HostView {
         Ok(Vec::new())
     }
 
-    fn differences(
-        &self,
-        cluster: &Cluster,
-        lease: Option<&Lease>,
-    ) -> anyhow::Result<Vec<Difference>> {
-        let Some(lease) = lease.filter(|lease| lease.is_up()) else {
-            return Ok(Vec::new());
-        };
-        let wanted = routes(cluster, &lease.overlay);
-        let mut all = Vec::new();
-        for underlay in [&lease.overlay.v4, &lease.overlay.v6].into_iter().flatten() {
-            let Carrier::Vxlan { device, .. } = &underlay.carrier else {
-                continue;
-            };
-            let (wanted_neighbours, wanted_fdb) = peers_of(device, &wanted);
-            let mut neighbours = NeighbourTarget::new(Netlink::open()?, device.clone());
-            let mut fdb = FdbTarget::new(Netlink::open()?, device.clone());
-            all.extend(differences(
-                "neighbours",
-                &mut neighbours,
-                &wanted_neighbours,
-            )?);
-            all.extend(differences("fdb", &mut fdb, &wanted_fdb)?);
-        }
-        let mut targets = RouteTarget::new(Netlink::open()?);
-        all.extend(differences("routes", &mut targets, &wanted.routes)?);
-        Ok(all)
+    fn differences(&self) -> anyhow::Result<Vec<Difference>> {
+        Ok(Vec::new())
     }
 }

@@ -9,6 +9,6 @@ mod view;
 
 pub use self::attach::AttachTarget;
 pub use self::ebpf::Ebpf;
-pub use self::host_view::HostView;
+pub use self::host_view::{HostView, OverlayView};
 pub use self::sockets::{ConfigTarget, SocketTarget};
 pub use self::view::{CounterView, Difference, FlowView, KernelView, MapView, differences};

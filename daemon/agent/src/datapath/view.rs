@@ -7,7 +7,6 @@ use desired::cluster::Cluster;
 use netstate::{Target, diff};
 use serde::Serialize;
 
-use crate::lease::Lease;
 use crate::metrics::Metrics;
 
 /// The kernel's side of the API. Blocking.
@@ -45,15 +44,12 @@ pub trait KernelView: Send + Sync {
         }
     }
 
-    /// Entries in which the kernel differs from what is wanted, by a look at the kernel now.
+    /// Entries of the data path's maps in which the kernel differs from what is wanted, by a look
+    /// at the kernel now.
     ///
     /// # Errors
     /// When the kernel refuses to tell.
-    fn differences(
-        &self,
-        cluster: &Cluster,
-        lease: Option<&Lease>,
-    ) -> anyhow::Result<Vec<Difference>>;
+    fn differences(&self) -> anyhow::Result<Vec<Difference>>;
 }
 
 /// One tracked flow, seen from the pod of this node that it belongs to.

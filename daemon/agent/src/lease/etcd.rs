@@ -5,10 +5,12 @@
 //! begins with a list: a cut connection, a compaction, an etcd that was wiped or restored.
 
 mod client;
+mod expiry;
 mod guard;
 mod hold;
 mod holding;
 mod keeper;
+mod release;
 mod session;
 mod state;
 mod table;
@@ -18,16 +20,18 @@ use std::time::Duration;
 
 use desired::lease::{LeaseKey, Pools};
 use desired::stable_id::ContentHash;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::session::{Ended, Session};
 use self::state::State;
-use super::Lease;
+use super::{Lease, Tenure};
 use crate::store::Store;
 
 pub use self::client::{EtcdSettings, network_config};
+pub use self::expiry::{Expiry, expiries};
 
 /// Seconds after which the lease of a node that is gone is free again: flannel's.
 pub const TTL: i64 = 86_400;
@@ -47,6 +51,9 @@ pub struct StoreReport {
     pub trouble: Option<String>,
     /// Why this node holds no lease, or not safely.
     pub obstacle: Option<String>,
+    /// Until when the lease is held, should etcd not be reached any more; `None` while there is
+    /// none, and for a reservation, which does not expire.
+    pub expires: Option<Timestamp>,
     /// Keys and values that could not be read; their subnets count as taken.
     pub unreadable: Vec<String>,
 }
@@ -67,24 +74,56 @@ pub struct EtcdLeases {
     pub lease: watch::Receiver<Option<Lease>>,
     /// Where leases go.
     pub store: Arc<Store>,
+    /// Whether this node is to have a lease.
+    pub tenure: watch::Sender<Tenure>,
     /// Where obstacles go.
     pub report: watch::Sender<StoreReport>,
+}
+
+// === impl StoreReport ===
+
+impl StoreReport {
+    /// The own lease lasts `seconds` from now; `None` for one that does not expire, or for none.
+    pub(crate) fn lasts(&mut self, seconds: Option<i64>) {
+        let until = |seconds| Timestamp::now().checked_add(SignedDuration::from_secs(seconds));
+        self.expires = seconds.and_then(|seconds| until(seconds).ok());
+    }
 }
 
 // === impl EtcdLeases ===
 
 impl EtcdLeases {
+    fn lasts(&self, seconds: Option<i64>) {
+        self.report.send_modify(|report| report.lasts(seconds));
+    }
+
     /// Holds a lease and follows those of others until asked to stop, which gives nothing back.
     pub async fn keep(mut self, stop: CancellationToken) {
         let mut state = State::new(&self);
         let mut attempt = 0;
         let mut said = String::new();
+        let mut asked = self.tenure.subscribe();
         loop {
+            if *asked.borrow_and_update() == Tenure::GivingBack {
+                if let Err(error) = self.give_back().await {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "the lease is not given back; trying again");
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        _ = asked.changed() => {}
+                        () = tokio::time::sleep(BACKOFF.0) => {}
+                    }
+                } else {
+                    state.lose();
+                }
+                continue;
+            }
             let begun = Instant::now();
             let session = Session::new(&mut self, &mut state);
             let ended = tokio::select! {
                 () = stop.cancelled() => return,
                 ended = session.run() => ended,
+                _ = asked.changed() => continue,
             };
             if begun.elapsed() > WORKED {
                 attempt = 0;

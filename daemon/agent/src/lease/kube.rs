@@ -25,6 +25,15 @@ pub struct KubeLeases {
     set_network_unavailable: bool,
 }
 
+/// What the Node's condition NetworkUnavailable says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Network {
+    /// The overlay is up.
+    Up,
+    /// An administrator had this node give its lease back.
+    Released,
+}
+
 // === impl KubeLeases ===
 
 impl KubeLeases {
@@ -43,13 +52,19 @@ impl KubeLeases {
             set_network_unavailable,
         }
     }
-}
 
-impl LeaseStore for KubeLeases {
-    async fn publish(&mut self, lease: &Lease) -> anyhow::Result<()> {
-        let stamped = self.set_network_unavailable && lease.is_up();
-        let now = stamped.then(Timestamp::now);
-        let patch = Patch::Strategic(patch(lease, &self.keys, now));
+    /// Says of the Node whether its network is there, for leases that are kept elsewhere.
+    ///
+    /// # Errors
+    /// When the API server refuses or does not answer.
+    pub(super) async fn tell(&mut self, network: Network) -> anyhow::Result<()> {
+        let condition = condition(network, Timestamp::now());
+        self.patch(json!({ "status": { "conditions": [condition] } }))
+            .await
+    }
+
+    async fn patch(&mut self, patch: Value) -> anyhow::Result<()> {
+        let patch = Patch::Strategic(patch);
         let params = PatchParams::default();
         let request = self.nodes.patch_status(&self.node_name, &params, &patch);
         tokio::time::timeout(LIMIT, request)
@@ -60,8 +75,40 @@ impl LeaseStore for KubeLeases {
     }
 }
 
-/// The strategic merge patch of `nodes/status`; `now` stamps the condition, `None` leaves it out.
-fn patch(lease: &Lease, keys: &AnnotationKeys, now: Option<Timestamp>) -> Value {
+// === impl Network ===
+
+impl Network {
+    /// What there is to be said of an overlay that is up, or not yet.
+    pub(super) fn of(up: bool) -> Option<Self> {
+        up.then_some(Self::Up)
+    }
+}
+
+impl LeaseStore for KubeLeases {
+    async fn publish(&mut self, lease: &Lease) -> anyhow::Result<()> {
+        let network = Network::of(lease.is_up()).filter(|_| self.set_network_unavailable);
+        let condition = network.map(|network| (network, Timestamp::now()));
+        self.patch(patch(lease, &self.keys, condition)).await
+    }
+
+    async fn withdraw(&mut self) -> anyhow::Result<()> {
+        let condition = (Network::Released, Timestamp::now());
+        let condition = Some(condition).filter(|_| self.set_network_unavailable);
+        match self.patch(withdrawal(&self.keys, condition)).await {
+            Err(error) if is_gone(&error) => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// Whether there is no such Node, and hence nothing on it.
+fn is_gone(error: &anyhow::Error) -> bool {
+    let answer = error.downcast_ref::<kube::Error>();
+    matches!(answer, Some(kube::Error::Api(status)) if status.code == 404)
+}
+
+/// The strategic merge patch of `nodes/status`; without a condition that one stays as it is.
+fn patch(lease: &Lease, keys: &AnnotationKeys, network: Option<(Network, Timestamp)>) -> Value {
     let attributes = lease.announced.attributes();
     // flannel writes what a backend has not as null.
     let data = |data: &Option<Json>| data.as_ref().map_or("null", Json::as_str).to_owned();
@@ -78,20 +125,52 @@ fn patch(lease: &Lease, keys: &AnnotationKeys, now: Option<Timestamp>) -> Value 
         annotations.insert(&keys.backend_v6_data, data(&attributes.backend_v6_data));
     }
     let mut patch = json!({ "metadata": { "annotations": annotations } });
-    if let Some(now) = now {
-        let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        patch["status"] = json!({
-            "conditions": [{
-                "type": "NetworkUnavailable",
-                "status": "False",
-                "reason": "TowlineIsUp",
-                "message": "towlined has set up the overlay on this node",
-                "lastTransitionTime": now,
-                "lastHeartbeatTime": now,
-            }]
-        });
+    if let Some((network, now)) = network {
+        patch["status"] = json!({ "conditions": [condition(network, now)] });
     }
     patch
+}
+
+/// The patch that takes all of it back.
+fn withdrawal(keys: &AnnotationKeys, network: Option<(Network, Timestamp)>) -> Value {
+    let all = [
+        &keys.kube_subnet_manager,
+        &keys.backend_type,
+        &keys.backend_data,
+        &keys.backend_v6_data,
+        &keys.public_ip,
+        &keys.public_ipv6,
+    ];
+    let annotations: BTreeMap<_, _> = all.into_iter().map(|key| (key, Value::Null)).collect();
+    let mut patch = json!({ "metadata": { "annotations": annotations } });
+    if let Some((network, now)) = network {
+        patch["status"] = json!({ "conditions": [condition(network, now)] });
+    }
+    patch
+}
+
+fn condition(network: Network, now: Timestamp) -> Value {
+    let (status, reason, message) = match network {
+        Network::Up => (
+            "False",
+            "TowlineIsUp",
+            "towlined has set up the overlay on this node",
+        ),
+        Network::Released => (
+            "True",
+            "TowlineReleased",
+            "`towline node release` has given this node's lease back",
+        ),
+    };
+    let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    json!({
+        "type": "NetworkUnavailable",
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": now,
+        "lastHeartbeatTime": now,
+    })
 }
 
 #[cfg(test)]
@@ -133,7 +212,7 @@ mod tests {
         let stamp: Timestamp = "2026-11-21T06:30:00.123Z".parse().unwrap();
         let keys = AnnotationKeys::new("flannel.alpha.coreos.com").unwrap();
         assert_eq!(
-            patch(&lease(backend, None), &keys, Some(stamp)),
+            patch(&lease(backend, None), &keys, Some((Network::Up, stamp))),
             json!({
                 "metadata": { "annotations": {
                     "flannel.alpha.coreos.com/backend-type": "vxlan",
@@ -167,5 +246,21 @@ mod tests {
                 "example.com/a-kube-subnet-manager": "true",
             }}})
         );
+    }
+
+    #[test]
+    fn what_is_taken_back_is_all_that_was_said() {
+        let keys = AnnotationKeys::new("example.com/a").unwrap();
+        let said = patch(&lease(Backend::HostGw, Some("fd99::5")), &keys, None);
+        let said = said["metadata"]["annotations"].as_object().unwrap();
+        let stamp: Timestamp = "2026-11-21T06:30:00Z".parse().unwrap();
+        let taken = withdrawal(&keys, Some((Network::Released, stamp)));
+        let annotations = taken["metadata"]["annotations"].as_object().unwrap();
+        assert!(annotations.values().all(Value::is_null));
+        assert_eq!(
+            said.keys().collect::<Vec<_>>(),
+            annotations.keys().collect::<Vec<_>>()
+        );
+        assert_eq!(taken["status"]["conditions"][0]["status"], "True");
     }
 }

@@ -27,6 +27,12 @@ impl LeaseStore for Echo {
         self.store.change(vec![Change::Apply(node)]);
         Ok(())
     }
+
+    async fn withdraw(&mut self) -> anyhow::Result<()> {
+        self.store
+            .change(vec![Change::Apply(Node::new("n1".parse().unwrap()))]);
+        Ok(())
+    }
 }
 
 fn lease(mac: &str) -> Lease {
@@ -65,7 +71,15 @@ async fn a_lease_is_published_until_it_is_shown_and_again_when_it_is_lost() {
     };
     let (lease_in, lease_out) = watch::channel(None);
     let stop = CancellationToken::new();
-    let task = tokio::spawn(keep(echo, lease_out, store.subscribe(), stop.clone()));
+    let tenure = watch::Sender::new(Tenure::Wanted);
+    let snapshots = store.subscribe();
+    let task = tokio::spawn(keep(
+        echo,
+        lease_out,
+        snapshots,
+        tenure.clone(),
+        stop.clone(),
+    ));
 
     let first = lease("02:00:00:00:00:01");
     lease_in.send(Some(first.clone())).unwrap();
@@ -83,6 +97,9 @@ async fn a_lease_is_published_until_it_is_shown_and_again_when_it_is_lost() {
         .unwrap();
     assert_eq!(seen.borrow().len(), 3);
 
-    stop.cancel();
+    tenure.send_replace(Tenure::GivingBack);
     task.await.unwrap();
+    assert_eq!(*tenure.borrow(), Tenure::GivenBack);
+    assert_eq!(announced(&store.snapshot()), None);
+    assert_eq!(seen.borrow().len(), 3, "it is not published again");
 }

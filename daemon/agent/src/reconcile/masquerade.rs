@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use desired::cluster::Cluster;
+use desired::cluster::{Cluster, Leases};
 use desired::masquerade::{
     FORWARD_CHAIN, Options, POSTROUTING_CHAIN, TABLE, iptables, masquerade, refusals,
 };
@@ -18,6 +18,7 @@ use netstate::{Failure, Report, Target as _, Wanted, reconcile};
 use super::run::{Pass, Reconciler, merge};
 use super::succession::Succession;
 use crate::config::{Config, Datapath, MasqueradeBackend, OverlayOptions};
+use crate::datapath::{Difference, differences};
 
 /// Name of the loop.
 pub const NAME: &str = "masquerade";
@@ -111,16 +112,7 @@ impl MasqueradeLoop {
             target,
         } in &mut self.chains
         {
-            let tables = iptables(cluster, &self.rules, *family);
-            let owned = if *table == "nat" {
-                tables.nat
-            } else {
-                tables.filter
-            };
-            let wanted: BTreeMap<String, Owned> = match owned.is_empty() {
-                true => BTreeMap::new(),
-                false => BTreeMap::from([((*table).to_owned(), owned)]),
-            };
+            let wanted = owned(cluster, &self.rules, *family, table);
             let mut chain = Wanted::new("iptables", target, &wanted);
             merge(&mut report, reconcile(&mut [&mut chain]));
         }
@@ -170,12 +162,81 @@ fn failure(table: &'static str, error: &hostnet::Error) -> Failure {
     }
 }
 
+/// What a chain's table is to hold, as the Target takes it.
+fn owned(
+    cluster: &Cluster,
+    rules: &Options,
+    family: Family,
+    table: &str,
+) -> BTreeMap<String, Owned> {
+    let tables = iptables(cluster, rules, family);
+    let owned = match table {
+        "nat" => tables.nat,
+        _ => tables.filter,
+    };
+    match owned.is_empty() {
+        true => BTreeMap::new(),
+        false => BTreeMap::from([(table.to_owned(), owned)]),
+    }
+}
+
+impl MasqueradeLoop {
+    /// Where the rules differ from what is wanted, without changing anything.
+    ///
+    /// # Errors
+    /// When the kernel or iptables refuse to tell.
+    pub fn differences(&mut self, cluster: &Cluster) -> anyhow::Result<Vec<Difference>> {
+        let table = match self.backend {
+            MasqueradeBackend::Nftables => Some(masquerade(cluster, &self.rules)),
+            MasqueradeBackend::Iptables => self.refusals.then(refusals),
+        };
+        let table = table.map(|table| (table.name.clone(), table));
+        let mut all = differences("nftables", &mut self.nftables, &table.into_iter().collect())?;
+        if self.backend == MasqueradeBackend::Iptables {
+            for chains in &mut self.chains {
+                let wanted = owned(cluster, &self.rules, chains.family, chains.table);
+                all.extend(differences("iptables", &mut chains.target, &wanted)?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Removes all of it, whichever backend made it; the names of what was there.
+    ///
+    /// # Errors
+    /// When the kernel or iptables refuse.
+    pub fn remove(&mut self) -> hostnet::Result<Vec<String>> {
+        let mut removed = Vec::new();
+        for name in self.nftables.observe()?.into_keys() {
+            self.nftables.delete(&name)?;
+            removed.push(format!("inet {name}"));
+        }
+        for chains in &mut self.chains {
+            match chains.target.observe() {
+                Ok(found) if found.is_empty() => {}
+                Ok(_) => {
+                    chains.target.delete(&chains.table.to_owned())?;
+                    removed.push(format!("iptables {:?} {}", chains.family, chains.table));
+                }
+                // No iptables program made any, then.
+                Err(error) if error.kind == ErrorKind::Unsupported => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(removed)
+    }
+}
+
 impl Reconciler for MasqueradeLoop {
     fn name(&self) -> &'static str {
         NAME
     }
 
     fn pass(&mut self, cluster: &Arc<Cluster>, pass: Pass) -> Report {
+        if let Leases::InStore { own: None, .. } = cluster.leases {
+            // Not known yet, or lost: what pods there are go on as they do.
+            return Report::default();
+        }
         let mut report = match self.backend {
             MasqueradeBackend::Nftables => {
                 let mut report = self.keep_table(Some(masquerade(cluster, &self.rules)));

@@ -1,5 +1,6 @@
 //! The loops that keep the kernel equal to what the snapshot asks for.
 
+mod gate;
 mod map;
 pub mod masquerade;
 mod nudge;
@@ -14,6 +15,7 @@ mod tables_tests;
 #[cfg(test)]
 mod tests;
 
+pub use self::gate::{Gate, Gated};
 pub use self::map::Map;
 pub use self::nudge::nudges;
 pub use self::overlay_device::{AddressTarget, ChecksumTarget, SysctlTarget, Vtep, VtepTarget};

@@ -1,7 +1,9 @@
 //! The overlay: devices, addresses, kernel parameters, peers' tables and the subnet file.
 
 mod key_file;
+mod look;
 mod plan;
+mod remove;
 mod tunnel;
 
 use std::collections::BTreeMap;
@@ -25,7 +27,7 @@ use crate::lease::Lease;
 use crate::subnet_file::{SubnetEnv, SubnetFiles};
 use crate::uplink::{Families, Uplink, choose, kernel_source_to};
 
-pub(crate) use self::tunnel::peers_of;
+pub use self::remove::{Removed, remove};
 
 /// Name of the loop.
 pub const NAME: &str = "overlay";

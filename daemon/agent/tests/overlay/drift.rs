@@ -152,9 +152,17 @@ fn every_damage_is_put_right_by_one_look() {
             // What others are told is in the snapshot, as it is a moment after the first pass.
             let all = told(&mut host);
             let before = state(&mut host);
+            assert_eq!(
+                host.overlay.differences(&all).unwrap(),
+                [],
+                "{what}: before"
+            );
             damage(&mut host.netlink);
+            let found = host.overlay.differences(&all).unwrap();
+            assert!(!found.is_empty(), "{what}: no difference is shown");
             let repaired = host.repairs(&all);
             assert!(repaired > 0, "{what}: nothing was found");
+            assert_eq!(host.overlay.differences(&all).unwrap(), [], "{what}: after");
             assert_eq!(state(&mut host), before, "{what}");
             assert_eq!(hostnet::sysctl::read("net/ipv4/ip_forward").unwrap(), "1");
         });

@@ -103,6 +103,7 @@ impl Start {
             node: format!("n{}", self.number),
             lease: lease_out,
             store: store.clone(),
+            tenure: watch::Sender::default(),
             report: report_in,
         };
         let stop = CancellationToken::new();

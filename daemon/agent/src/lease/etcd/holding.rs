@@ -9,6 +9,7 @@ use etcd_client::Client;
 use super::client::described;
 use super::hold::{self, Own};
 use super::session::Session;
+use crate::lease::Tenure;
 
 /// What a step has come to.
 enum Done {
@@ -23,6 +24,9 @@ enum Done {
 impl Session<'_> {
     /// Takes steps until this node holds a lease that says how it is reached now, or has to wait.
     pub(super) async fn hold(&mut self, client: &mut Client) -> anyhow::Result<()> {
+        if *self.leases.tenure.borrow() == Tenure::GivenBack {
+            return Ok(());
+        }
         let Some(lease) = self.leases.lease.borrow_and_update().clone() else {
             return Ok(());
         };
@@ -81,6 +85,7 @@ impl Session<'_> {
             Standing::Overwritten(theirs) => {
                 // The etcd lease that is kept alive is not the one that this key hangs on.
                 self.keeper.keep(0, None);
+                self.leases.lasts(None);
                 return Ok(Done::Rest(Some(Obstacle::Overwritten {
                     key,
                     ours,
@@ -195,6 +200,7 @@ impl Session<'_> {
             return Ok(None);
         }
         self.keeper.keep(etcd_lease, Some(self.leases.ttl));
+        self.leases.lasts(Some(self.leases.ttl));
         let is_new = self.leases.previous != Some(key);
         Ok(created.map(|own| Own { is_new, ..own }))
     }
@@ -243,6 +249,7 @@ impl Session<'_> {
 
     fn lose(&mut self) {
         self.keeper.keep(0, None);
+        self.leases.lasts(None);
         if let Some(key) = self.state.lose() {
             self.leases.previous = Some(key);
         }

@@ -47,15 +47,15 @@ impl Keeper {
         }
     }
 
-    /// Gives a sign of life.
-    pub(super) async fn beat(&mut self, client: &mut Client) -> anyhow::Result<()> {
+    /// Gives a sign of life; the seconds that the etcd lease has from now.
+    pub(super) async fn beat(&mut self, client: &mut Client) -> anyhow::Result<i64> {
         let answered = tokio::time::timeout(REQUEST, self.ask(client)).await;
         let ttl = answered
             .context("no answer")
             .flatten()
             .context("keep the lease")?;
         self.due = Some(Instant::now() + every(ttl));
-        Ok(())
+        Ok(ttl)
     }
 
     /// The time that the etcd lease has now.

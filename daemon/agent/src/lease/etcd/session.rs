@@ -112,7 +112,10 @@ impl<'a> Session<'a> {
                     changed.context("the overlay loop has ended")?;
                 }
                 () = at(self.state.retry) => self.state.retry = None,
-                () = self.keeper.due() => self.keeper.beat(&mut client).await?,
+                () = self.keeper.due() => {
+                    let ttl = self.keeper.beat(&mut client).await?;
+                    self.leases.lasts(Some(ttl));
+                }
                 _ = progress.tick() => {
                     if !std::mem::take(&mut answered) {
                         return Err(anyhow!("watch leases: no answer").into());

@@ -12,6 +12,7 @@ use netstate::{FdbKey, IfName, MacAddr, NeighbourKey, Report, Wanted, reconcile}
 
 use super::plan::Device;
 use crate::config::{BackendConf, WireguardConf};
+use crate::datapath::{Difference, differences};
 use crate::reconcile::overlay_device::{
     AddressTarget, ChecksumTarget, SysctlTarget, VtepTarget, vtep_address,
 };
@@ -117,6 +118,55 @@ impl Tunnel {
             Behind::Ipip => {}
         }
         report
+    }
+
+    /// Where it differs from `wanted`, and what hangs on it from what the subnet and the peers ask
+    /// for, without changing anything.
+    pub(super) fn differences(
+        &mut self,
+        wanted: &Device,
+        filled: Option<(IpNetwork, &RouteTables)>,
+    ) -> anyhow::Result<Vec<Difference>> {
+        let name = self.name.clone();
+        let vteps = BTreeMap::from([(name.clone(), wanted.vtep.clone())]);
+        let mut all = differences("overlay-device", &mut self.device, &vteps)?;
+        let Some((subnet, tables)) = filled.filter(|_| all.is_empty()) else {
+            return Ok(all);
+        };
+        let addresses = BTreeMap::from([(vtep_address(subnet), ())]);
+        let found = differences("overlay-address", &mut self.addresses, &addresses)?;
+        all.extend(found);
+        let sysctls = SysctlTarget::for_overlay(&name);
+        all.extend(differences("sysctl", &mut self.sysctls, &sysctls)?);
+        match &mut self.behind {
+            Behind::Vxlan {
+                neighbours,
+                fdb,
+                checksum,
+            } => {
+                let (wanted_neighbours, wanted_fdb) = peers_of(&name, tables);
+                all.extend(differences("neighbours", neighbours, &wanted_neighbours)?);
+                all.extend(differences("fdb", fdb, &wanted_fdb)?);
+                if let Some(on) = wanted.tx_checksum {
+                    let wanted = BTreeMap::from([(name, on)]);
+                    all.extend(differences("tx-checksum", checksum, &wanted)?);
+                }
+            }
+            Behind::Wireguard {
+                device,
+                peers,
+                preshared_key,
+                keepalive,
+            } => {
+                let own = wanted.wireguard.map(|own| (name.clone(), own));
+                let own = own.into_iter().collect();
+                all.extend(differences("wireguard-device", device, &own)?);
+                let wanted = wireguard_peers(&name, tables, *preshared_key, *keepalive);
+                all.extend(differences("wireguard-peers", peers, &wanted)?);
+            }
+            Behind::Ipip => {}
+        }
+        Ok(all)
     }
 
     /// Its address and kernel parameters, and the peers behind it.
