@@ -4,37 +4,44 @@ use std::sync::Arc;
 
 use desired::cluster::Cluster;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::kube::{KubeLeases, Network};
-use super::{BACKOFF, Lease, Tenure};
+use super::patience::Patience;
+use super::wakes::Wakes;
+use super::{Lease, Tenure};
 
-/// Keeps the condition true: set once the overlay is up, again when the Node is made anew, and
-/// turned when the lease was given back.
+/// Keeps the condition true: set once the overlay is up, again when somebody else has set it or
+/// the Node is made anew, and turned when the lease was given back.
 pub async fn keep_condition(
     mut node: KubeLeases,
-    mut lease: watch::Receiver<Option<Lease>>,
-    mut clusters: watch::Receiver<Arc<Cluster>>,
-    mut tenure: watch::Receiver<Tenure>,
+    lease: watch::Receiver<Option<Lease>>,
+    clusters: watch::Receiver<Arc<Cluster>>,
+    tenure: watch::Receiver<Tenure>,
     stop: CancellationToken,
 ) {
+    let mut wakes = Wakes::new(lease, clusters, tenure, stop);
+    let mut patience = Patience::default();
     let mut told = None;
-    let mut wait = BACKOFF.0;
     loop {
-        let up = lease.borrow_and_update().as_ref().is_some_and(Lease::is_up);
-        let released = *tenure.borrow_and_update() == Tenure::GivenBack;
-        let due = match released {
-            true => Some(Network::Released),
-            false => Network::of(up),
+        let tenure = wakes.tenure();
+        let (lease, cluster) = wakes.look();
+        let due = match tenure {
+            Tenure::GivenBack => Some(Network::Released),
+            _ => Network::of(lease.as_ref().is_some_and(Lease::is_up)),
         };
-        if clusters.borrow_and_update().own_node().is_none() {
-            // There is nothing to say it of; a new object knows nothing.
-            told = None;
-        } else if let Some(network) = due.filter(|network| told != Some(*network)) {
-            match node.tell(network).await {
+        // Without an object there is nothing to say it of.
+        let due = due.filter(|due| cluster.own_node().is_some() && !due.is_shown(&cluster));
+        let undone = due.is_some() && told == due;
+        let goes_on = match (due, patience.until(undone, Instant::now())) {
+            (None, _) => wakes.next(None).await,
+            (_, Some(later)) => wakes.next(Some(later)).await,
+            (Some(network), None) => match node.tell(network).await {
                 Ok(()) => {
+                    patience.note(undone, Instant::now());
                     told = Some(network);
-                    wait = BACKOFF.0;
+                    wakes.until(|cluster| network.is_shown(cluster)).await
                 }
                 Err(error) => {
                     let error = format!("{error:#}");
@@ -42,22 +49,11 @@ pub async fn keep_condition(
                         error,
                         "condition NetworkUnavailable is not set; trying again"
                     );
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        () = tokio::time::sleep(wait) => {}
-                    }
-                    wait = (wait * 2).min(BACKOFF.1);
-                    continue;
+                    wakes.pause().await
                 }
-            }
-        }
-        let changed = tokio::select! {
-            () = stop.cancelled() => false,
-            changed = lease.changed() => changed.is_ok(),
-            changed = clusters.changed() => changed.is_ok(),
-            changed = tenure.changed() => changed.is_ok(),
+            },
         };
-        if !changed {
+        if !goes_on {
             return;
         }
     }

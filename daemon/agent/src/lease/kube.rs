@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use desired::cluster::Cluster;
 use desired::lease::attributes::Json;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
@@ -11,7 +12,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::{Lease, LeaseStore};
+use super::{Lease, LeaseStore, announced};
 use crate::translate::AnnotationKeys;
 
 /// How long one request may take.
@@ -82,6 +83,12 @@ impl Network {
     pub(super) fn of(up: bool) -> Option<Self> {
         up.then_some(Self::Up)
     }
+
+    /// Whether this node's object says so already.
+    pub(super) fn is_shown(self, cluster: &Cluster) -> bool {
+        let shown = cluster.own_node().and_then(|node| node.network_unavailable);
+        shown == Some(self == Self::Released)
+    }
 }
 
 impl LeaseStore for KubeLeases {
@@ -99,6 +106,17 @@ impl LeaseStore for KubeLeases {
             result => result,
         }
     }
+
+    fn shows(&self, cluster: &Cluster, lease: &Lease) -> bool {
+        is_shown(cluster, lease, self.set_network_unavailable)
+    }
+}
+
+/// Whether this node's object has the annotations, and the condition where that is kept.
+fn is_shown(cluster: &Cluster, lease: &Lease, with_condition: bool) -> bool {
+    let network = Network::of(lease.is_up()).filter(|_| with_condition);
+    announced(cluster).as_ref() == Some(&lease.announced)
+        && network.is_none_or(|network| network.is_shown(cluster))
 }
 
 /// Whether there is no such Node, and hence nothing on it.
@@ -112,18 +130,25 @@ fn patch(lease: &Lease, keys: &AnnotationKeys, network: Option<(Network, Timesta
     let attributes = lease.announced.attributes();
     // flannel writes what a backend has not as null.
     let data = |data: &Option<Json>| data.as_ref().map_or("null", Json::as_str).to_owned();
-    let mut annotations = BTreeMap::from([
-        (&keys.kube_subnet_manager, "true".to_owned()),
-        (&keys.backend_type, attributes.backend_type.clone()),
+    let v4 = lease.announced.public_ip.map(|ip| {
+        let data = data(&attributes.backend_data);
+        (ip.to_string(), data)
+    });
+    let v6 = lease.announced.public_ipv6.map(|ip| {
+        let data = data(&attributes.backend_v6_data);
+        (ip.to_string(), data)
+    });
+    // A family that this node has no more must not be left standing: peers would send there.
+    let (public_ip, backend_data) = v4.unzip();
+    let (public_ipv6, backend_v6_data) = v6.unzip();
+    let annotations: BTreeMap<_, Option<String>> = BTreeMap::from([
+        (&keys.kube_subnet_manager, Some("true".to_owned())),
+        (&keys.backend_type, Some(attributes.backend_type.clone())),
+        (&keys.public_ip, public_ip),
+        (&keys.backend_data, backend_data),
+        (&keys.public_ipv6, public_ipv6),
+        (&keys.backend_v6_data, backend_v6_data),
     ]);
-    if let Some(ip) = lease.announced.public_ip {
-        annotations.insert(&keys.public_ip, ip.to_string());
-        annotations.insert(&keys.backend_data, data(&attributes.backend_data));
-    }
-    if let Some(ip) = lease.announced.public_ipv6 {
-        annotations.insert(&keys.public_ipv6, ip.to_string());
-        annotations.insert(&keys.backend_v6_data, data(&attributes.backend_v6_data));
-    }
     let mut patch = json!({ "metadata": { "annotations": annotations } });
     if let Some((network, now)) = network {
         patch["status"] = json!({ "conditions": [condition(network, now)] });
@@ -175,7 +200,10 @@ fn condition(network: Network, now: Timestamp) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use desired::cluster::{Announced, Backend};
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use desired::cluster::{Announced, Backend, ThisNode};
     use desired::lease::attributes::VxlanData;
     use desired::routes::Overlay;
     use netstate::Mtu;
@@ -219,6 +247,8 @@ mod tests {
                     "flannel.alpha.coreos.com/backend-data": "{\"VNI\":1,\"VtepMAC\":\"02:11:22:33:44:55\"}",
                     "flannel.alpha.coreos.com/public-ip": "172.30.0.5",
                     "flannel.alpha.coreos.com/kube-subnet-manager": "true",
+                    "flannel.alpha.coreos.com/backend-v6-data": null,
+                    "flannel.alpha.coreos.com/public-ipv6": null,
                 }},
                 "status": { "conditions": [{
                     "type": "NetworkUnavailable",
@@ -246,6 +276,62 @@ mod tests {
                 "example.com/a-kube-subnet-manager": "true",
             }}})
         );
+    }
+
+    #[test]
+    fn a_family_that_is_gone_is_taken_back() {
+        let keys = AnnotationKeys::new("example.com").unwrap();
+        let second = || {
+            lease(
+                Backend::Vxlan {
+                    v4: None,
+                    v6: vxlan("02:11:22:33:44:66"),
+                },
+                Some("fd99::5"),
+            )
+        };
+        let mut only_v6 = second();
+        only_v6.announced.public_ip = None;
+        assert_eq!(
+            patch(&only_v6, &keys, None),
+            json!({ "metadata": { "annotations": {
+                "example.com/backend-type": "vxlan",
+                "example.com/backend-data": null,
+                "example.com/backend-v6-data": "{\"VNI\":1,\"VtepMAC\":\"02:11:22:33:44:66\"}",
+                "example.com/public-ip": null,
+                "example.com/public-ipv6": "fd99::5",
+                "example.com/kube-subnet-manager": "true",
+            }}})
+        );
+        // Every annotation is said or taken back, so that what is read is what was announced.
+        let withdrawn = withdrawal(&keys, None);
+        let all = withdrawn["metadata"]["annotations"].as_object().unwrap();
+        let said = patch(&lease(Backend::HostGw, None), &keys, None);
+        let said = said["metadata"]["annotations"].as_object().unwrap();
+        assert!(said.keys().eq(all.keys()));
+    }
+
+    #[test]
+    fn a_lease_is_shown_once_annotations_and_condition_say_so() {
+        let lease = lease(Backend::HostGw, None);
+        let this_node = ThisNode {
+            name: "n1".parse().unwrap(),
+            addresses: BTreeSet::new(),
+        };
+        let shown = |announced: bool, network_unavailable, set| {
+            let mut cluster = Cluster::new(this_node.clone(), Vec::new());
+            let mut node = desired::cluster::Node::new("n1".parse().unwrap());
+            node.announced = announced.then(|| lease.announced.clone());
+            node.network_unavailable = network_unavailable;
+            cluster.nodes.insert(node.name.clone(), Arc::new(node));
+            is_shown(&cluster, &lease, set)
+        };
+        assert!(shown(true, Some(false), true));
+        assert!(!shown(true, None, true));
+        // A cloud's route controller has turned it.
+        assert!(!shown(true, Some(true), true));
+        assert!(shown(true, Some(true), false));
+        assert!(!shown(false, Some(false), true));
     }
 
     #[test]

@@ -9,22 +9,23 @@ mod ages;
 mod condition;
 pub mod etcd;
 pub mod kube;
+mod patience;
+mod wakes;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use desired::cluster::{Announced, Cluster};
 use desired::routes::Overlay;
 use ipnetwork::IpNetwork;
 use netstate::Mtu;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::ages::Ages;
 pub use self::condition::keep_condition;
-
-/// First and longest wait between two attempts to publish.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+use self::patience::Patience;
+use self::wakes::Wakes;
 
 /// What this node has set up and others must know.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -59,6 +60,9 @@ pub trait LeaseStore: Send + 'static {
 
     /// Takes back what was published, again and again if asked.
     fn withdraw(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// Whether `cluster` shows all that publishing `lease` says.
+    fn shows(&self, cluster: &Cluster, lease: &Lease) -> bool;
 }
 
 // === impl Lease ===
@@ -76,89 +80,77 @@ impl Lease {
 /// has given the lease back.
 pub async fn keep(
     mut store: impl LeaseStore,
-    mut lease: watch::Receiver<Option<Lease>>,
-    mut clusters: watch::Receiver<Arc<Cluster>>,
+    lease: watch::Receiver<Option<Lease>>,
+    clusters: watch::Receiver<Arc<Cluster>>,
     tenure: watch::Sender<Tenure>,
     stop: CancellationToken,
 ) {
+    let mut wakes = Wakes::new(lease, clusters, tenure.subscribe(), stop);
+    let mut patience = Patience::default();
     let mut published = None;
-    let mut wait = BACKOFF.0;
-    let mut asked = tenure.subscribe();
     loop {
-        if *asked.borrow_and_update() != Tenure::Wanted {
-            match store.withdraw().await {
-                Ok(()) => {
-                    tenure.send_replace(Tenure::GivenBack);
-                    return;
-                }
-                Err(error) => {
-                    let error = format!("{error:#}");
-                    tracing::warn!(error, "lease is not given back; it is tried again");
-                    if !pause(&mut wait, &mut asked, &stop).await {
-                        return;
-                    }
-                    continue;
-                }
+        let goes_on = if wakes.tenure() != Tenure::Wanted {
+            if withdraw(&mut store).await {
+                tenure.send_replace(Tenure::GivenBack);
+                return;
             }
-        }
-        let wanted = lease.borrow_and_update().clone();
-        let shown = announced(&clusters.borrow_and_update());
-        let due = wanted.as_ref().is_some_and(|lease| {
-            published.as_ref() != Some(lease) || shown.as_ref() != Some(&lease.announced)
-        });
-        if let Some(lease) = wanted.filter(|_| due) {
-            match store.publish(&lease).await {
-                Ok(()) => {
-                    tracing::info!(
-                        subnets = ?lease.subnets,
-                        announced = ?lease.announced,
-                        "lease is published"
-                    );
-                    published = Some(lease);
-                    wait = BACKOFF.0;
-                    // The snapshot follows by the watch; until then it is not asked again.
-                    if !confirmed(&mut clusters, &published, &mut asked, &stop).await {
-                        return;
+            wakes.pause().await
+        } else {
+            let (lease, cluster) = wakes.look();
+            let undone = lease.is_some() && lease == published;
+            match lease.filter(|lease| !undone || !store.shows(&cluster, lease)) {
+                None => wakes.next(None).await,
+                Some(lease) => match patience.until(undone, Instant::now()) {
+                    Some(later) => wakes.next(Some(later)).await,
+                    None if publish(&mut store, &lease, undone).await => {
+                        patience.note(undone, Instant::now());
+                        // The snapshot follows by the watch; until then it is not asked again.
+                        let shown = |cluster: &Cluster| store.shows(cluster, &lease);
+                        let goes_on = wakes.until(shown).await;
+                        published = Some(lease);
+                        goes_on
                     }
-                    continue;
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        error = format!("{error:#}"),
-                        "lease is not published; it is tried again"
-                    );
-                    if !pause(&mut wait, &mut asked, &stop).await {
-                        return;
-                    }
-                    continue;
-                }
+                    None => wakes.pause().await,
+                },
             }
-        }
-        let changed = tokio::select! {
-            () = stop.cancelled() => false,
-            changed = lease.changed() => changed.is_ok(),
-            changed = clusters.changed() => changed.is_ok(),
-            changed = asked.changed() => changed.is_ok(),
         };
-        if !changed {
+        if !goes_on {
             return;
         }
     }
 }
 
-/// Waits before the next attempt, longer each time; false to stop.
-async fn pause(
-    wait: &mut Duration,
-    asked: &mut watch::Receiver<Tenure>,
-    stop: &CancellationToken,
-) -> bool {
-    let so_long = *wait;
-    *wait = (so_long * 2).min(BACKOFF.1);
-    tokio::select! {
-        () = stop.cancelled() => false,
-        changed = asked.changed() => changed.is_ok(),
-        () = tokio::time::sleep(so_long) => true,
+/// Takes back what was published; whether it was done.
+async fn withdraw(store: &mut impl LeaseStore) -> bool {
+    let result = store.withdraw().await;
+    if let Err(error) = &result {
+        let error = format!("{error:#}");
+        tracing::warn!(error, "lease is not given back; it is tried again");
     }
+    result.is_ok()
+}
+
+/// Publishes and says so; whether it was done.
+async fn publish(store: &mut impl LeaseStore, lease: &Lease, undone: bool) -> bool {
+    if undone {
+        tracing::warn!(
+            "what this node says on its Node object was changed or lost and is said again; \
+             if this goes on, another daemon runs under this node's name"
+        );
+    }
+    let result = store.publish(lease).await;
+    match &result {
+        Ok(()) => tracing::info!(
+            subnets = ?lease.subnets,
+            announced = ?lease.announced,
+            "lease is published"
+        ),
+        Err(error) => tracing::warn!(
+            error = format!("{error:#}"),
+            "lease is not published; it is tried again"
+        ),
+    }
+    result.is_ok()
 }
 
 /// What the store shows of this node.
@@ -167,23 +159,6 @@ fn announced(cluster: &Cluster) -> Option<Announced> {
         .own_lease()
         .and_then(|lease| lease.announced)
         .cloned()
-}
-
-/// Waits until the snapshot shows `published`, but no longer than a while; false to stop.
-async fn confirmed(
-    clusters: &mut watch::Receiver<Arc<Cluster>>,
-    published: &Option<Lease>,
-    asked: &mut watch::Receiver<Tenure>,
-    stop: &CancellationToken,
-) -> bool {
-    let wanted = published.as_ref().map(|lease| lease.announced.clone());
-    let shown = clusters.wait_for(|cluster| announced(cluster) == wanted);
-    tokio::select! {
-        () = stop.cancelled() => false,
-        shown = shown => shown.is_ok(),
-        changed = asked.changed() => changed.is_ok(),
-        () = tokio::time::sleep(BACKOFF.1) => true,
-    }
 }
 
 #[cfg(test)]

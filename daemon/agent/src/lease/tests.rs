@@ -33,6 +33,10 @@ impl LeaseStore for Echo {
             .change(vec![Change::Apply(Node::new("n1".parse().unwrap()))]);
         Ok(())
     }
+
+    fn shows(&self, cluster: &Cluster, lease: &Lease) -> bool {
+        announced(cluster).as_ref() == Some(&lease.announced)
+    }
 }
 
 fn lease(mac: &str) -> Lease {

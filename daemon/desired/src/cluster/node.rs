@@ -20,6 +20,8 @@ pub struct Node {
     pub announced: Option<Announced>,
     /// What an administrator has written on it about its addresses.
     pub asked: AskedAddresses,
+    /// What its condition NetworkUnavailable says; `None` if it has none, or says neither.
+    pub network_unavailable: Option<bool>,
 }
 
 /// Addresses that an administrator has written on a Node.
@@ -45,6 +47,7 @@ impl Node {
             addresses: Vec::new(),
             announced: None,
             asked: AskedAddresses::default(),
+            network_unavailable: None,
         }
     }
 }
