@@ -41,6 +41,31 @@ pub fn install(what: &Install) -> anyhow::Result<Vec<PathBuf>> {
     Ok(installed)
 }
 
+/// Configurations that the container runtime takes before the installed one: it uses the first by
+/// name.
+///
+/// # Errors
+/// Names the folder that cannot be read.
+pub fn preceding(what: &Install) -> anyhow::Result<Vec<PathBuf>> {
+    let Some(installed) = what.conflist.as_deref().and_then(Path::file_name) else {
+        return Ok(Vec::new());
+    };
+    let shown = || what.conf_dir.display().to_string();
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&what.conf_dir).with_context(shown)? {
+        let path = entry.with_context(shown)?.path();
+        let kinds = ["conflist", "conf", "json"];
+        let is_one = path
+            .extension()
+            .is_some_and(|kind| kinds.iter().any(|one| kind == *one));
+        if is_one && path.file_name() < Some(installed) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 fn plugins(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let shown = || format!("--plugins {}", folder.display());
     let mut found = Vec::new();
@@ -66,8 +91,10 @@ fn copy(from: &Path, folder: &Path, mode: u32) -> anyhow::Result<PathBuf> {
         .file_name()
         .with_context(|| format!("{}: is no file", from.display()))?;
     let to = folder.join(name);
+    // A runtime takes every name with a configuration's ending for one.
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
+    hidden.push(".draft");
     let draft = folder.join(hidden);
     let content = fs::read(from).with_context(|| from.display().to_string())?;
     let write = || -> io::Result<()> {
@@ -139,6 +166,30 @@ mod tests {
             "somebody else's"
         );
         assert_eq!(fs::read_dir(at("bin")).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_configuration_that_the_runtime_takes_instead_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for other in [
+            "10-flannel.conflist",
+            "05-net.conf",
+            "00-README",
+            "99-loopback.conf",
+        ] {
+            fs::write(at(other), "{}").unwrap();
+        }
+        let mut what = Install {
+            plugins: at("plugins"),
+            bin_dir: at("bin"),
+            conflist: Some("/etc/towline/10-towline.conflist".into()),
+            conf_dir: folder.path().to_owned(),
+        };
+        let first = [at("05-net.conf"), at("10-flannel.conflist")];
+        assert_eq!(preceding(&what).unwrap(), first);
+        what.conflist = None;
+        assert_eq!(preceding(&what).unwrap(), [] as [PathBuf; 0]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use agent::config::{Config, Settings};
-use agent::install::{Install, install};
+use agent::install::{Install, install, preceding};
 use agent::{daemon, logging, preflight};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
@@ -53,6 +53,12 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     if let Some(Task::InstallCni(what)) = &arguments.task {
         for path in install(what)? {
             println!("{}", path.display());
+        }
+        for path in preceding(what)? {
+            eprintln!(
+                "towlined: {}: the container runtime uses this one, the first by name: remove it, or pods are not Towline's",
+                path.display()
+            );
         }
         return Ok(());
     }

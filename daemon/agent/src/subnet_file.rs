@@ -102,6 +102,13 @@ impl SubnetFiles {
         Self { paths }
     }
 
+    /// The subnets that the first readable of them speaks of.
+    #[must_use]
+    pub fn held(&self) -> Vec<IpNetwork> {
+        let key = lease_in(&self.paths);
+        key.into_iter().flat_map(|key| key.subnets()).collect()
+    }
+
     /// What the files shall hold.
     #[must_use]
     pub fn wanted(&self, env: &SubnetEnv) -> BTreeMap<PathBuf, String> {

@@ -229,6 +229,7 @@ fn parse_file(name: &str, text: &str) -> Result<Settings, ConfigError> {
         if let Err(error) = serde_yaml_ng::from_str::<Settings>(&single) {
             let error = error.to_string();
             let reason = error.split(" at line ").next().unwrap_or(&error);
+            let reason = reason.strip_prefix(&format!("{key}: ")).unwrap_or(reason);
             let remedy = format!("{reason}; see docs/towlined.md");
             return Err(ConfigError::new(name, key, value.trim(), remedy));
         }

@@ -206,7 +206,7 @@ pub struct Settings {
     #[arg(long, env = "TOWLINED_RESYNC_SECONDS", value_name = "SECONDS")]
     pub resync_seconds: Option<u64>,
 
-    /// What to log, as a tracing filter: `info`, `debug`, `towlined=trace` [default: info]
+    /// What to log, as a tracing filter: `info`, `debug`, `agent=trace` [default: info]
     #[arg(long, env = "TOWLINED_LOG", value_name = "FILTER")]
     pub log: Option<String>,
 

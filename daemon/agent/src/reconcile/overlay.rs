@@ -13,6 +13,7 @@ use std::sync::Arc;
 use desired::cluster::Cluster;
 use desired::routes::{RouteProblem, RouteTables, routes};
 use hostnet::{Netlink, RouteTarget};
+use ipnetwork::IpNetwork;
 use netstate::wireguard::Key;
 use netstate::{Failure, Report, Wanted, reconcile};
 use tokio::sync::watch;
@@ -59,6 +60,8 @@ pub struct OverlayLoop {
     lease: watch::Sender<Option<Lease>>,
     problems: Vec<RouteProblem>,
     waiting_said: bool,
+    /// This node's subnets of late, which its pods' addresses are from.
+    held: Vec<IpNetwork>,
 }
 
 // === impl OverlaySettings ===
@@ -102,6 +105,7 @@ impl OverlayLoop {
             tx_checksum: settings.options.tx_checksum.wanted(&host::kernel_release()),
             wireguard_key,
             routes: RouteTarget::new(Netlink::open()?),
+            held: settings.subnet_files.held(),
             settings,
             lease,
             problems: Vec::new(),
@@ -199,6 +203,20 @@ impl OverlayLoop {
         self.waiting_said = waiting;
     }
 
+    /// Says that pods were left behind with addresses that nobody sends here any more.
+    fn tell_of_move(&mut self, lease: &Lease) {
+        let known = |one: &IpNetwork| lease.subnets.contains(one);
+        let lost: Vec<_> = self.held.iter().filter(|one| !known(one)).collect();
+        if !lost.is_empty() {
+            tracing::warn!(
+                ?lost,
+                now = ?lease.subnets,
+                "this node has another pod subnet than before: make its pods anew, nobody reaches those with addresses of the old one"
+            );
+        }
+        self.held.clone_from(&lease.subnets);
+    }
+
     fn announce(&self, lease: Lease) {
         self.lease.send_if_modified(|known| {
             let modified = known.as_ref() != Some(&lease);
@@ -227,6 +245,7 @@ impl Reconciler for OverlayLoop {
         let lease = plan.lease;
         self.say_waiting(cluster, !lease.is_up());
         if lease.is_up() {
+            self.tell_of_move(&lease);
             merge(&mut report, self.set_up_peers(cluster, &lease));
             merge(&mut report, self.write_subnet_files(&lease));
         }
