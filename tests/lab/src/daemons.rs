@@ -239,7 +239,8 @@ const CONFLIST: &str = r#"{
       "socket": "/run/towline/towlined.sock",
       "delegate": { "type": "ptp" },
       "policyTimeout": 10
-    }
+    },
+    { "type": "portmap", "capabilities": { "portMappings": true } }
   ]
 }
 "#;

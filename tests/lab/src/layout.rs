@@ -166,6 +166,7 @@ const NEEDED: &[&str] = &[
     "cni/bin/ptp",
     "cni/bin/host-local",
     "cni/bin/loopback",
+    "cni/bin/portmap",
 ];
 
 impl Artefacts {
