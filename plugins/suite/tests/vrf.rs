@@ -253,6 +253,14 @@ fn a_failed_add_leaves_the_interface_as_it_was() {
                 shown_routes(&mut inside),
             )
         };
+        // The link-local address comes with the carrier and is tentative for a while: not of ADD's
+        // doing, so that has to be over before anything is compared.
+        let settled = || {
+            let mut inside = Netlink::open().unwrap();
+            inside.await_running(&eth0).unwrap();
+            inside.await_addresses(&eth0).unwrap();
+        };
+        pod.open().run_in(settled).unwrap();
         let was = state();
         let mut failing = vec![
             (json!({}), 7),
