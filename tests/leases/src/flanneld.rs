@@ -1,17 +1,21 @@
 //! A model of flanneld as etcd and its peers see it: the order in which it asks and writes, its
 //! renewal, how it reads events and snapshots, and when it exits. Its defects are part of it.
 //!
-//! After flannel's `pkg/subnet/etcd` and `pkg/subnet/watch.go`, v0.28.
+//! After flannel's `pkg/subnet/etcd` and `pkg/subnet/watch.go`, v0.28. What it makes in the kernel
+//! is in [`host`], [`vxlan`] and [`rules`]; the program `flanneld` puts both together.
 
+pub mod host;
 mod registry;
+pub mod rules;
+pub mod vxlan;
 mod watcher;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use etcd_client::{Client, EventType};
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -30,8 +34,10 @@ pub struct Flanneld {
     pub value: String,
     /// `Network`, of which subnets are /24.
     pub network: Ipv4Network,
-    /// `FLANNEL_SUBNET` of its subnet file.
-    pub previous: Option<Ipv4Network>,
+    /// `IPv6Network`, of which subnets are /64, with `EnableIPv6`.
+    pub network_v6: Option<Ipv6Network>,
+    /// `FLANNEL_SUBNET` and `FLANNEL_IPV6_SUBNET` of its subnet file.
+    pub previous: Option<Subnets>,
     /// Seconds that its leases live: 86,400 in truth.
     pub ttl: i64,
     /// `--subnet-lease-renew-margin`: 60 minutes in truth.
@@ -51,6 +57,8 @@ pub enum Exit {
 pub struct Running {
     /// Its subnet.
     pub subnet: Ipv4Network,
+    /// Its IPv6 subnet, with `EnableIPv6`.
+    pub subnet_v6: Option<Ipv6Network>,
     /// What its backend was told, in order, and what it makes of that.
     pub peers: watch::Receiver<Peers>,
     /// When it has renewed its lease, how often.
@@ -73,13 +81,14 @@ impl Flanneld {
         let lease = self.acquire(&mut registry).await?;
         let (peers_in, peers) = watch::channel(Peers::default());
         let (renewals_in, renewals) = watch::channel(0);
-        let subnet = lease.subnets.v4;
+        let Subnets { v4, v6 } = lease.subnets;
         let task = tokio::spawn(async move {
             let lived = self.live(registry, lease, peers_in, renewals_in).await;
             lived.unwrap_or_else(|error| Exit::Failed(format!("{error:#}")))
         });
         Ok(Running {
-            subnet,
+            subnet: v4,
+            subnet_v6: v6,
             peers,
             renewals,
             task,
@@ -91,20 +100,19 @@ impl Flanneld {
     async fn acquire(&self, registry: &mut Registry) -> Result<FlannelLease> {
         let (leases, _) = registry.leases().await?;
         if let Some(own) = leases.iter().find(|one| one.public_ip == self.public_ip) {
-            if self.is_compatible(own.subnets.v4) {
+            if self.is_compatible(&own.subnets) {
                 // A reservation should stay one; but what etcd says of no lease, -1, is not 0.
                 let ttl = if own.expires.is_some() { self.ttl } else { 0 };
                 return self.write(registry, &own.subnets, ttl).await;
             }
             registry.delete(&own.subnets).await?;
         }
-        let is_held = |subnet: &Ipv4Network| leases.iter().any(|one| one.subnets.v4 == *subnet);
-        let previous = self.previous.filter(|subnet| !is_held(subnet));
-        let v4 = match previous.filter(|subnet| self.is_compatible(*subnet)) {
-            Some(subnet) => subnet,
+        let is_held = |one: &Subnets| leases.iter().any(|lease| lease.subnets.v4 == one.v4);
+        let previous = self.previous.clone().filter(|one| !is_held(one));
+        let subnets = match previous.filter(|one| self.is_compatible(one)) {
+            Some(subnets) => subnets,
             None => self.allocate(&leases)?,
         };
-        let subnets = Subnets { v4, v6: None };
         registry.create(&subnets, &self.value, self.ttl).await?;
         Ok(FlannelLease {
             subnets,
@@ -130,14 +138,23 @@ impl Flanneld {
         })
     }
 
-    fn is_compatible(&self, subnet: Ipv4Network) -> bool {
-        subnet.prefix() == 24
-            && self.network.contains(subnet.ip())
-            && subnet.ip() != self.network.ip()
+    /// `isSubnetConfigCompat` and `isIPv6SubnetConfigCompat`.
+    fn is_compatible(&self, subnets: &Subnets) -> bool {
+        let v6 = match (subnets.v6, self.network_v6) {
+            (None, None) => true,
+            (Some(v6), Some(all)) => {
+                v6.prefix() == 64 && all.contains(v6.ip()) && v6.ip() != all.ip()
+            }
+            _ => false,
+        };
+        let v4 = subnets.v4;
+        let fits = v4.prefix() == 24 && self.network.contains(v4.ip());
+        fits && v4.ip() != self.network.ip() && v6
     }
 
-    /// `allocateSubnet`: one of the first 100 that are free, at random.
-    fn allocate(&self, leases: &[FlannelLease]) -> Result<Ipv4Network> {
+    /// `allocateSubnet`: of each family one of the first 100 that are free, at random, whatever the
+    /// other family has.
+    fn allocate(&self, leases: &[FlannelLease]) -> Result<Subnets> {
         let overlaps = |one: &Ipv4Network| {
             leases.iter().any(|lease| {
                 lease.subnets.v4.contains(one.ip()) || one.contains(lease.subnets.v4.ip())
@@ -146,14 +163,21 @@ impl Flanneld {
         let first = u32::from(self.network.ip()) + 256;
         let last = u32::from(self.network.broadcast());
         let all = (first..=last).step_by(256).map(Ipv4Addr::from);
-        let free: Vec<Ipv4Network> = all
-            .filter_map(|ip| Ipv4Network::new(ip, 24).ok())
-            .filter(|one| !overlaps(one))
-            .take(100)
-            .collect();
-        let random = usize::try_from(rand::random::<u32>())?;
-        let chosen = free.get(random % free.len().max(1));
-        chosen.copied().context("out of subnets")
+        let free = all.filter_map(|ip| Ipv4Network::new(ip, 24).ok());
+        let v4 = one_of(free.filter(|one| !overlaps(one)))?;
+        let Some(network) = self.network_v6 else {
+            return Ok(Subnets { v4, v6: None });
+        };
+        let overlaps = |one: &Ipv6Network| {
+            let mut held = leases.iter().filter_map(|lease| lease.subnets.v6);
+            held.any(|other| other.contains(one.ip()) || one.contains(other.ip()))
+        };
+        let first = u128::from(network.ip()) + (1 << 64);
+        let last = u128::from(network.broadcast());
+        let all = (0..).map_while(|at| first.checked_add(at << 64).filter(|ip| *ip <= last));
+        let free = all.filter_map(|ip| Ipv6Network::new(Ipv6Addr::from(ip), 64).ok());
+        let v6 = one_of(free.filter(|one| !overlaps(one)))?;
+        Ok(Subnets { v4, v6: Some(v6) })
     }
 
     /// `CompleteLease` and `WatchLeases`, until something ends it.
@@ -240,6 +264,13 @@ impl Drop for Running {
         // As flanneld ends: nothing is given back.
         self.task.abort();
     }
+}
+
+fn one_of<T: Copy>(free: impl Iterator<Item = T>) -> Result<T> {
+    let free: Vec<T> = free.take(100).collect();
+    let random = usize::try_from(rand::random::<u32>())?;
+    let chosen = free.get(random % free.len().max(1));
+    chosen.copied().context("out of subnets")
 }
 
 fn seconds(ttl: i64) -> Duration {

@@ -17,6 +17,7 @@ fn flanneld(ip: u8, mac: u8) -> Flanneld {
         public_ip: format!("192.0.2.{ip}").parse().unwrap(),
         value: value(ip, mac),
         network: "10.5.0.0/16".parse().unwrap(),
+        network_v6: None,
         previous: None,
         ttl: 86_400,
         margin: Duration::from_secs(3600),
