@@ -34,9 +34,15 @@ pub const IFNAME_MAX: usize = 15;
 
 /// A network interface's name: 1 to 15 bytes, no `/`, `:` or white space, not `.` or `..`
 /// (the kernel's `dev_valid_name`, which the CNI specification repeats).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// The text is in the value itself: tables of thousands of entries name their interface in each.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct IfName(String);
+pub struct IfName {
+    /// Zeros follow, which no name holds: names are in the order of their texts.
+    bytes: [u8; IFNAME_MAX],
+    len: u8,
+}
 
 // === impl IfName ===
 
@@ -44,7 +50,15 @@ impl IfName {
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        let text = self.bytes.get(..usize::from(self.len));
+        text.and_then(|text| std::str::from_utf8(text).ok())
+            .unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for IfName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("IfName").field(&self.as_str()).finish()
     }
 }
 
@@ -68,7 +82,10 @@ impl FromStr for IfName {
         if text.contains('%') {
             return bad("holds '%', by which the kernel makes up another name; remove it");
         }
-        Ok(Self(text.to_owned()))
+        let mut bytes = [0; IFNAME_MAX];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        let len = u8::try_from(text.len()).unwrap_or(0);
+        Ok(Self { bytes, len })
     }
 }
 
@@ -82,19 +99,19 @@ impl TryFrom<String> for IfName {
 
 impl From<IfName> for String {
     fn from(name: IfName) -> Self {
-        name.0
+        name.as_str().to_owned()
     }
 }
 
 impl fmt::Display for IfName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl AsRef<str> for IfName {
     fn as_ref(&self) -> &str {
-        &self.0
+        self.as_str()
     }
 }
 
@@ -164,6 +181,17 @@ impl fmt::Display for NetnsPath {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn interface_names_are_shown_and_ordered_as_their_texts() {
+        let texts = ["a", "aa", "ab", "b", "eth0", "eth0.1", "ethä", "z"];
+        let names: Vec<IfName> = texts.iter().map(|text| text.parse().unwrap()).collect();
+        assert!(names.is_sorted());
+        assert_eq!(
+            format!("{:?} {}", names[4], names[6]),
+            r#"IfName("eth0") ethä"#
+        );
+    }
 
     #[test]
     fn interface_names_follow_the_kernel() {
