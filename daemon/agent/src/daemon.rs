@@ -229,7 +229,9 @@ impl Shared {
         lease: watch::Sender<Option<Lease>>,
     ) -> anyhow::Result<OverlayView> {
         let settings = OverlaySettings::of(&self.config, self.net.clone());
-        let overlay = self.gate.before(OverlayLoop::open(settings, lease)?);
+        let overlay = OverlayLoop::open(settings, lease)?;
+        let changes = overlay.changes().context("netlink (CONFIG_NET)")?;
+        let overlay = self.gate.before(overlay);
         let settings = MasqueradeSettings::of(&self.config);
         let masquerade = MasqueradeLoop::open(&settings)
             .context("nftables (CONFIG_NF_TABLES): load the module nf_tables")?;
@@ -238,7 +240,7 @@ impl Shared {
             overlay: overlay.inner(),
             masquerade: masquerade.inner(),
         };
-        let nudges = nudges().context("netlink (CONFIG_NET)")?;
+        let nudges = nudges(changes).context("a thread for netlink")?;
         self.start_loop(tasks, overlay, Some(nudges));
         self.start_loop(tasks, masquerade, None);
         Ok(view)

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
-    setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname,
+    recv, send, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -47,6 +47,16 @@ impl Netlink {
         Ok(Self {
             wire: Wire::open(SockProtocol::NetlinkRoute)?,
         })
+    }
+
+    /// By which number the kernel tells others of what was done through this socket.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub fn port(&self) -> Result<u32> {
+        let found = getsockname::<NetlinkAddr>(self.wire.as_raw_fd());
+        let failed = |errno| Error::errno("read address of", "netlink socket", errno);
+        Ok(found.map_err(failed)?.pid())
     }
 
     /// Opens a socket in another network namespace.
@@ -95,6 +105,12 @@ impl Wire {
     /// The socket's descriptor, for calls that take any socket of the namespace.
     pub(crate) fn as_raw_fd(&self) -> std::os::fd::RawFd {
         self.socket.as_raw_fd()
+    }
+
+    /// How many bytes may wait to be received.
+    pub(crate) fn set_room(&self, bytes: usize) -> Result<()> {
+        let failed = |errno| Error::errno("make room in", "netlink socket", errno);
+        setsockopt(&self.socket, sockopt::RcvBufForce, &bytes).map_err(failed)
     }
 
     /// How long [`Wire::receive`] waits.

@@ -39,6 +39,14 @@ impl RouteTarget {
     pub const fn new(netlink: Netlink) -> Self {
         Self { netlink }
     }
+
+    /// By which number the kernel tells of what is done through this.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub fn port(&self) -> Result<u32> {
+        self.netlink.port()
+    }
 }
 
 impl Target for RouteTarget {

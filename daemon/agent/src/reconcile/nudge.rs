@@ -12,13 +12,11 @@ const GATHER: Duration = Duration::from_millis(500);
 /// The kernel need not say anything for hours.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
-/// News of links, addresses and routes in the network namespace of the calling thread, from a
-/// thread of their own that ends with the last receiver.
+/// What `changes` hears, gathered, from a thread of its own that ends with the last receiver.
 ///
 /// # Errors
-/// When the kernel gives no socket or the system no thread.
-pub fn nudges() -> io::Result<watch::Receiver<()>> {
-    let mut changes = Changes::open().map_err(io::Error::other)?;
+/// When the system gives no thread.
+pub fn nudges(mut changes: Changes) -> io::Result<watch::Receiver<()>> {
     let (told, nudges) = watch::channel(());
     let listen = move || {
         loop {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use desired::cluster::Cluster;
 use desired::routes::{RouteProblem, RouteTables, routes};
-use hostnet::{Netlink, RouteTarget};
+use hostnet::{Changes, Netlink, RouteTarget};
 use ipnetwork::IpNetwork;
 use netstate::wireguard::Key;
 use netstate::{Failure, Report, Wanted, reconcile};
@@ -111,6 +111,18 @@ impl OverlayLoop {
             problems: Vec::new(),
             waiting_said: false,
         })
+    }
+
+    /// What the kernel tells of what others do to what this loop keeps, in the network namespace of
+    /// the calling thread. That the loop itself has made thousands of routes is no reason to look at
+    /// all of them again.
+    ///
+    /// # Errors
+    /// When the kernel gives no socket.
+    pub fn changes(&self) -> hostnet::Result<Changes> {
+        let devices = self.tunnels.iter().map(|tunnel| tunnel.name.clone());
+        let changes = Changes::open_with_neighbours(devices.collect())?;
+        Ok(changes.without(&[self.routes.port()?]))
     }
 
     fn plan(&mut self, cluster: &Cluster) -> Result<Plan, String> {

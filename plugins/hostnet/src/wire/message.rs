@@ -130,6 +130,8 @@ pub(crate) struct Reply {
     pub(crate) kind: u16,
     pub(crate) flags: u16,
     pub(crate) sequence: u32,
+    /// The socket that asked for it, or whose request it tells of; 0 is the kernel itself.
+    pub(crate) port: u32,
     pub(crate) body: Vec<u8>,
 }
 
@@ -145,6 +147,7 @@ pub(crate) fn replies(mut bytes: &[u8]) -> Vec<Reply> {
             kind: read_u16(bytes, 4),
             flags: read_u16(bytes, 6),
             sequence: read_u32(bytes, 8),
+            port: read_u32(bytes, 12),
             body: bytes[HEADER..length].to_vec(),
         });
         bytes = &bytes[length.next_multiple_of(4).min(bytes.len())..];

@@ -50,6 +50,8 @@ pub(crate) const IFLA_AF_SPEC: u16 = 26;
 pub(crate) const IFLA_BR_VLAN_FILTERING: u16 = 7;
 pub(crate) const IFLA_BRIDGE_VLAN_INFO: u16 = 2;
 pub(crate) const RTMGRP_LINK: u32 = 1;
+/// Neighbours and forwarding entries.
+pub(crate) const RTMGRP_NEIGH: u32 = 4;
 pub(crate) const RTMGRP_IPV4_IFADDR: u32 = 0x10;
 pub(crate) const RTMGRP_IPV4_ROUTE: u32 = 0x40;
 pub(crate) const RTMGRP_IPV6_IFADDR: u32 = 0x100;
