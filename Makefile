@@ -44,6 +44,7 @@ bench: build ## ratios against peers, written to docs/benchmarks.md
 	cargo run --locked --release --quiet -p towline-bench -- datapath --write docs/benchmarks.md
 	cargo run --locked --release --quiet -p towline-bench -- cni --write docs/benchmarks.md
 	cargo run --locked --release --quiet -p towline-bench -- leases --write docs/benchmarks.md
+	cargo run --locked --release --quiet -p towline-bench -- overlay --write docs/benchmarks.md
 
 ebpf: setup ## rebuild the committed eBPF object
 	./ebpf/build.sh

@@ -1,5 +1,6 @@
 //! `bench`: Towline against its peers, interleaved in one run, as ratios: CPU time per operation
-//! through the data path, and the time that CNI plugins take. Leases in etcd are measured alone.
+//! through the data path, and the time that CNI plugins take. Leases in etcd, and the overlay of a
+//! large cluster, are measured against fixed bars.
 
 mod cluster;
 mod cni;
@@ -8,6 +9,7 @@ mod cpu;
 mod leases;
 mod load;
 mod machine;
+mod overlay;
 mod plain;
 mod report;
 mod run;
@@ -15,6 +17,7 @@ mod section;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::ensure;
 use clap::{Parser, Subcommand};
@@ -77,6 +80,36 @@ enum What {
         #[arg(long)]
         write: Option<PathBuf>,
     },
+    /// The overlay of a large cluster, kept by towlined: joins, repairs, changes, and their costs
+    Overlay {
+        /// Folder of the built binaries
+        #[arg(long, env = "TOWLINE_OUT", default_value = "out")]
+        out: PathBuf,
+        /// Leases that a node joins; repairs are measured among the most
+        #[arg(long, value_delimiter = ',', default_values_t = [1000, 5000])]
+        leases: Vec<u32>,
+        /// How often a node joins
+        #[arg(long, default_value_t = 9)]
+        rounds: usize,
+        /// Seconds for which a daemon is watched when nothing happens
+        #[arg(long, default_value_t = 60)]
+        idle: u64,
+        /// How often each damage is done and repaired
+        #[arg(long, default_value_t = 3)]
+        repairs: usize,
+        /// Nodes that follow changes
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=250))]
+        nodes: u16,
+        /// Leases that they know of, their own included
+        #[arg(long, default_value_t = 1000)]
+        among: u32,
+        /// Changes that they follow
+        #[arg(long, default_value_t = 150)]
+        changes: u32,
+        /// Page whose section on this is replaced, beside printing it
+        #[arg(long)]
+        write: Option<PathBuf>,
+    },
     /// (used by the benchmark itself) join as one node, and report as JSON what it took
     #[command(hide = true)]
     Join { endpoint: String, count: usize },
@@ -132,6 +165,32 @@ fn main() -> anyhow::Result<()> {
         } => {
             let (report, missed) = leases::report(nodes, rounds)?;
             publish(&report, "leases", write.as_deref())?;
+            ensure!(missed.is_empty(), "missed: {}", missed.join("; "));
+            Ok(())
+        }
+        What::Overlay {
+            out,
+            leases,
+            rounds,
+            idle,
+            repairs,
+            nodes,
+            among,
+            changes,
+            write,
+        } => {
+            let extent = overlay::Extent {
+                towlined: std::path::absolute(out.join("bin/towlined"))?,
+                leases,
+                rounds,
+                idle: Duration::from_secs(idle),
+                repairs,
+                nodes,
+                among,
+                changes,
+            };
+            let (report, missed) = overlay::report(&extent)?;
+            publish(&report, "overlay", write.as_deref())?;
             ensure!(missed.is_empty(), "missed: {}", missed.join("; "));
             Ok(())
         }

@@ -31,6 +31,8 @@ pub struct Etcd {
 pub struct Settings {
     /// With TLS and certificates of clients, by this authority.
     pub tls: Option<Authority>,
+    /// Where the first member listens; an address of the loopback network without one.
+    pub address: Option<Ipv4Addr>,
     /// Seconds that the token of a user is good for.
     pub token_ttl: Option<u32>,
 }
@@ -61,7 +63,10 @@ impl Etcd {
     pub async fn start_with(size: usize, settings: Settings) -> Result<Self> {
         let members: Vec<Member> = (0..size)
             .map(|at| Member {
-                address: unused_address(),
+                address: settings
+                    .address
+                    .filter(|_| at == 0)
+                    .unwrap_or_else(unused_address),
                 name: format!("m{at}"),
                 scheme: if settings.tls.is_some() {
                     "https"
