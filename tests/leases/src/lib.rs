@@ -6,8 +6,10 @@ pub mod etcd;
 pub mod flanneld;
 pub mod proxy;
 pub mod requests;
+pub mod wire;
 
 pub use certificates::Authority;
 pub use etcd::{Etcd, Member, Settings};
 pub use flanneld::Flanneld;
 pub use proxy::Proxy;
+pub use wire::Wire;

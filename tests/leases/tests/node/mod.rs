@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::lease::Lease;
 use agent::lease::etcd::{EtcdLeases, EtcdSettings, StoreReport, TTL};
+use agent::lease::{Lease, Tenure};
 use agent::store::Store;
 use desired::cluster::{Announced, Backend, Cluster, Leases, ThisNode};
 use desired::lease::attributes::VxlanData;
@@ -16,7 +16,7 @@ use etcd_client::{Client, GetOptions};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use towline_leases::{Etcd, Proxy};
+use towline_leases::{Etcd, Proxy, Wire};
 
 /// How long a condition may take to come true.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -27,6 +27,7 @@ pub(crate) struct Node {
     pub(crate) lease: watch::Sender<Option<Lease>>,
     pub(crate) store: Arc<Store>,
     pub(crate) report: watch::Receiver<StoreReport>,
+    pub(crate) tenure: watch::Sender<Tenure>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -40,6 +41,7 @@ pub(crate) struct Start {
     pub(crate) previous: Option<LeaseKey>,
     pub(crate) settings: EtcdSettings,
     pub(crate) ttl: i64,
+    pub(crate) host_gw: bool,
 }
 
 impl Start {
@@ -52,6 +54,7 @@ impl Start {
             previous: None,
             settings: settings(etcd),
             ttl: TTL,
+            host_gw: false,
         }
     }
 
@@ -82,6 +85,17 @@ impl Start {
         self
     }
 
+    pub(crate) fn on(mut self, wire: &Wire) -> Self {
+        self.settings.endpoints = vec![wire.endpoint()];
+        self
+    }
+
+    /// With a backend that has no MAC.
+    pub(crate) fn host_gw(mut self) -> Self {
+        self.host_gw = true;
+        self
+    }
+
     pub(crate) fn previous(mut self, key: &str) -> Self {
         self.previous = Some(key.parse().unwrap());
         self
@@ -93,7 +107,12 @@ impl Start {
             addresses: BTreeSet::new(),
         };
         let store = Arc::new(Store::new(Cluster::new(this_node, Vec::new())));
-        let (lease, lease_out) = watch::channel(Some(lease(self.number, self.mac)));
+        let mut announced = lease(self.number, self.mac);
+        if self.host_gw {
+            announced.announced.backend = Backend::HostGw;
+        }
+        let (lease, lease_out) = watch::channel(Some(announced));
+        let tenure = watch::Sender::default();
         let (report_in, report) = watch::channel(StoreReport::default());
         let leases = EtcdLeases {
             settings: self.settings,
@@ -103,7 +122,7 @@ impl Start {
             node: format!("n{}", self.number),
             lease: lease_out,
             store: store.clone(),
-            tenure: watch::Sender::default(),
+            tenure: tenure.clone(),
             report: report_in,
         };
         let stop = CancellationToken::new();
@@ -112,6 +131,7 @@ impl Start {
             lease,
             store,
             report,
+            tenure,
             stop,
             task,
         }
@@ -167,6 +187,15 @@ impl Node {
             let found = found.ok().map(|found| found.unwrap().clone());
             found.unwrap_or_else(|| panic!("{place}: not in time; {:?}", *report.borrow()))
         }
+    }
+
+    /// Gives its lease back, as an administrator asks.
+    pub(crate) async fn release(&self) {
+        self.tenure.send_replace(Tenure::GivingBack);
+        let mut tenure = self.tenure.subscribe();
+        let given = tenure.wait_for(|tenure| *tenure == Tenure::GivenBack);
+        let given = tokio::time::timeout(LIMIT, given).await;
+        assert!(given.is_ok(), "not given back in time");
     }
 
     /// Whether its task still runs: nothing that etcd does ends it.
