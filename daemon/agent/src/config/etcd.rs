@@ -21,6 +21,13 @@ pub(super) fn settings(given: &Settings) -> Result<EtcdSettings, ConfigError> {
         let remedy = "write http:// or https://, address and port, e.g. http://127.0.0.1:2379";
         return Err(wrong("etcd-endpoints", other, remedy));
     }
+    let is_tls = |url: &&String| url.starts_with("https://");
+    if let Some(other) = endpoints.iter().find(|url| !is_tls(url))
+        && endpoints.iter().any(|url| is_tls(&url))
+    {
+        let remedy = "write https:// for all of them, or for none";
+        return Err(wrong("etcd-endpoints", other, remedy));
+    }
     let prefix = given.etcd_prefix.as_deref().unwrap_or(PREFIX);
     let trimmed = prefix.trim_end_matches('/');
     if !trimmed.starts_with('/') {

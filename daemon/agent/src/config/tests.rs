@@ -96,10 +96,38 @@ fn pools_of_subnets_are_checked_when_they_are_needed() {
         let conf = NetConf::parse("net-conf.json", text).unwrap();
         conf.pools().unwrap_err().to_string()
     };
-    assert_eq!(
-        error(r#"{"Network": "10.1.0.0/16", "SubnetLen": 17, "Backend": {"Type": "vxlan"}}"#),
-        "net-conf.json: SubnetLen: 17: write 18 to 30"
-    );
+    let with = |keys: &str| {
+        let v6 = r#""EnableIPv6": true, "IPv6Network": "fd00::/48""#;
+        error(&format!(
+            r#"{{"Network": "10.1.0.0/16", {v6}, {keys}, "Backend": {{"Type": "vxlan"}}}}"#
+        ))
+    };
+    for (keys, said) in [
+        (r#""SubnetLen": 17"#, "SubnetLen: 17: write 18 to 30"),
+        (r#""SubnetLen": 31"#, "SubnetLen: 31: write 18 to 30"),
+        (
+            r#""SubnetMin": "10.2.0.0""#,
+            "SubnetMin: 10.2.0.0: it is not within Network 10.1.0.0/16",
+        ),
+        (
+            r#""SubnetMax": "10.1.9.7""#,
+            "SubnetMax: 10.1.9.7: write a subnet's first address, 10.1.9.0",
+        ),
+        (
+            r#""SubnetMin": "10.1.9.0", "SubnetMax": "10.1.8.0""#,
+            "SubnetMax: 10.1.8.0: it is below SubnetMin 10.1.9.0",
+        ),
+        (
+            r#""IPv6SubnetLen": 127"#,
+            "IPv6SubnetLen: 127: write 50 to 126",
+        ),
+        (
+            r#""IPv6SubnetMin": "fd00:0:0:1::7""#,
+            "IPv6SubnetMin: fd00:0:0:1::7: write a subnet's first address, fd00:0:0:1::",
+        ),
+    ] {
+        assert_eq!(with(keys), format!("net-conf.json: {said}"));
+    }
     assert_eq!(
         error(
             r#"{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "fd00::/48", "Backend": {"Type": "vxlan"}}"#
@@ -129,6 +157,24 @@ fn a_wrong_net_conf_is_one_line_with_field_value_and_remedy() {
     assert_eq!(
         net_error(r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan", "VNI": "1"}}"#),
         "net-conf.json: Backend.VNI: \"1\": write a whole number from 1 to 16777215"
+    );
+    assert_eq!(
+        net_error(
+            r#"{"Network": "10.1.0.0/16", "network": "10.2.0.0/16", "Backend": {"Type": "vxlan"}}"#
+        ),
+        "net-conf.json: network: \"10.2.0.0/16\": Network is the same key; keep one of them"
+    );
+    assert_eq!(
+        net_error(
+            r#"{"Network": null, "EnableIPv6": true, "IPv6Network": "fd00::/48", "Backend": null}"#
+        ),
+        "net-conf.json: Network: (missing): write the pods' IPv4 network, e.g. \"10.244.0.0/16\""
+    );
+    assert_eq!(
+        net_error(
+            r#"{"Network": "10.1.0.0/16", "EnableIPv6": true, "Backend": {"Type": "vxlan"}}"#
+        ),
+        "net-conf.json: IPv6Network: (missing): write the pods' IPv6 network, e.g. \"fd00:244::/48\""
     );
     assert!(net_error("{\"Network\": }").starts_with("net-conf.json: line 1 column 13: "));
     assert_eq!(
@@ -266,6 +312,14 @@ fn etcd_is_reached_as_flanneld_reaches_it_and_half_a_setting_is_named() {
             &(|s: &mut Settings| s.etcd_endpoints = vec!["192.0.2.1:2379".to_owned()])
                 as &dyn Fn(&mut Settings),
             "settings: etcd-endpoints: 192.0.2.1:2379: write http:// or https://, address and port, e.g. http://127.0.0.1:2379",
+        ),
+        (
+            &|s: &mut Settings| {
+                s.etcd_endpoints = ["https://192.0.2.1:2379", "http://192.0.2.2:2379"]
+                    .map(str::to_owned)
+                    .into();
+            },
+            "settings: etcd-endpoints: http://192.0.2.2:2379: write https:// for all of them, or for none",
         ),
         (
             &|s: &mut Settings| s.etcd_prefix = Some("mine".to_owned()),

@@ -31,11 +31,19 @@ impl<'a> Fields<'a> {
             ));
         };
         let left = map.iter().map(|(key, value)| (key.clone(), value.clone()));
-        Ok(Self {
+        let fields = Self {
             source_name,
             prefix,
             left: left.collect(),
-        })
+        };
+        for (at, (key, value)) in fields.left.iter().enumerate() {
+            let mut before = fields.left[..at].iter();
+            if let Some((other, _)) = before.find(|(other, _)| other.eq_ignore_ascii_case(key)) {
+                let remedy = format!("{prefix}{other} is the same key; keep one of them");
+                return Err(fields.error(key, &value.to_string(), &remedy));
+            }
+        }
+        Ok(fields)
     }
 
     pub(super) fn error(&self, field: &str, value: &str, remedy: &str) -> ConfigError {
