@@ -3,9 +3,46 @@
 
 mod node;
 
-use node::{Start, known, lease, own, stored, value};
+use agent::lease::etcd::network_config;
+use node::{PREFIX, Start, known, lease, own, stored, value};
 use pretty_assertions::assert_eq;
 use towline_leases::Etcd;
+
+#[tokio::test]
+async fn a_configuration_that_cannot_be_is_named_until_it_is_repaired() {
+    let etcd = Etcd::start(1).await.unwrap();
+    let mut client = etcd.client(0).await.unwrap();
+    let settings = node::settings(&etcd);
+    let key = settings.config_key();
+    let with = |keys: &str| format!(r#"{{"Network":"10.5.0.0/16",{keys}}}"#);
+    for (text, said) in [
+        (
+            with(r#""SubnetLen":17,"Backend":{"Type":"vxlan"}"#),
+            "SubnetLen: 17: write 18 to 30",
+        ),
+        (
+            with(r#""SubnetMin":"10.6.0.0","Backend":{"Type":"vxlan"}"#),
+            "SubnetMin: 10.6.0.0: it is not within Network 10.5.0.0/16",
+        ),
+        (
+            r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00::/48","Backend":{"Type":"vxlan"}}"#
+                .to_owned(),
+            "EnableIPv4: false: leases in etcd are named by IPv4 subnets; write true, or use --kube-subnet-mgr",
+        ),
+        (
+            with(r#""network":"10.6.0.0/16","Backend":{"Type":"vxlan"}"#),
+            "network: \"10.6.0.0/16\": Network is the same key; keep one of them",
+        ),
+    ] {
+        client.put(key.clone(), text, None).await.unwrap();
+        let error = network_config(&settings).await.unwrap_err();
+        assert_eq!(format!("{error:#}"), format!("etcd {key}: {said}"));
+    }
+    let good = with(r#""SubnetLen":26,"Backend":{"Type":"vxlan"}"#);
+    client.put(key, good, None).await.unwrap();
+    let pools = network_config(&settings).await.unwrap().pools().unwrap();
+    assert_eq!(pools.v4.size(), 1023);
+}
 
 #[tokio::test]
 async fn the_first_node_writes_flannels_key_and_value_for_a_day() {
@@ -74,9 +111,10 @@ async fn a_deleted_lease_is_taken_again() {
     let mut client = etcd.client(0).await.unwrap();
     let node = Start::new(&etcd, 1).run();
     let key = node.held().await;
-    let name = format!("{}{key}", node::PREFIX);
+    let name = format!("{}{key}", PREFIX);
     let deleted = client.delete(name.clone(), None).await.unwrap();
     let revision = deleted.header().unwrap().revision();
+    let begun = tokio::time::Instant::now();
     loop {
         let found = client.get(name.clone(), None).await.unwrap();
         if found
@@ -86,6 +124,7 @@ async fn a_deleted_lease_is_taken_again() {
         {
             break;
         }
+        assert!(begun.elapsed() < node::LIMIT, "it stays away");
         tokio::task::yield_now().await;
     }
     assert_eq!(node.held().await, key);
@@ -97,7 +136,7 @@ async fn a_foreign_value_is_named_and_never_overwritten() {
     let mut client = etcd.client(0).await.unwrap();
     let node = Start::new(&etcd, 1).run();
     let key = node.held().await;
-    let name = format!("{}{key}", node::PREFIX);
+    let name = format!("{}{key}", PREFIX);
     client.put(name, value(9, 9), None).await.unwrap();
     let report = node.reports(|report| report.obstacle.is_some()).await;
     assert_eq!(
@@ -158,6 +197,19 @@ async fn a_changed_address_changes_the_lease_in_place() {
 }
 
 #[tokio::test]
+async fn an_address_that_changed_while_the_node_was_down_changes_the_lease_in_place() {
+    let etcd = Etcd::start(1).await.unwrap();
+    let mut client = etcd.client(0).await.unwrap();
+    let node = Start::new(&etcd, 1).run();
+    let key = node.held().await;
+    drop(node);
+    let name = key.to_string();
+    let node = Start::new(&etcd, 7).mac(1).previous(&name).run();
+    assert_eq!(node.held().await, key);
+    assert_eq!(stored(&mut client).await, [(name, value(7, 1), true)]);
+}
+
+#[tokio::test]
 async fn a_full_network_is_waited_for() {
     let etcd = Etcd::start(1).await.unwrap();
     let mut client = etcd.client(0).await.unwrap();
@@ -178,11 +230,48 @@ async fn a_full_network_is_waited_for() {
     let free = nodes[0].held().await;
     drop(nodes.into_iter().next());
     client
-        .delete(format!("{}{free}", node::PREFIX), None)
+        .delete(format!("{}{free}", PREFIX), None)
         .await
         .unwrap();
     assert_eq!(late.held().await, free);
     late.reports(|report| report.obstacle.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_name_that_is_no_lease_is_gone_around_where_it_is_in_the_way() {
+    let etcd = Etcd::start(1).await.unwrap();
+    let mut client = etcd.client(0).await.unwrap();
+    // flannel reads the last two as leases; the first is somebody's copy.
+    let names = ["10.5.0.64-26.bak", "10.5.0.130-26", "10.5.0.192-026"];
+    for name in names {
+        let name = format!("{PREFIX}{name}");
+        client.put(name, value(9, 9), None).await.unwrap();
+    }
+    let node = Start::new(&etcd, 1)
+        .network("10.5.0.0/24")
+        .previous("10.5.0.64-26")
+        .run();
+    let report = node.reports(|report| report.obstacle.is_some()).await;
+    let said = report.obstacle.unwrap();
+    assert!(said.starts_with("out of subnets: "), "{said}");
+    assert_eq!(report.unreadable.len(), 3);
+    let name = format!("{PREFIX}{}", names[1]);
+    client.delete(name, None).await.unwrap();
+    assert_eq!(node.held().await.to_string(), "10.5.0.128-26");
+}
+
+#[tokio::test]
+async fn leases_are_read_however_large_they_are_together() {
+    let etcd = Etcd::start(1).await.unwrap();
+    let mut client = etcd.client(0).await.unwrap();
+    let notes = "x".repeat(1_400_000);
+    for at in 0..4 {
+        let name = format!("{PREFIX}notes{at}");
+        client.put(name, notes.clone(), None).await.unwrap();
+    }
+    let node = Start::new(&etcd, 1).run();
+    node.held().await;
+    assert_eq!(node.report.borrow().unreadable.len(), 4);
 }
 
 #[tokio::test]
@@ -197,7 +286,7 @@ async fn junk_among_the_leases_harms_nobody() {
         (&others.to_string(), "\u{1}"),
     ] {
         client
-            .put(format!("{}{name}", node::PREFIX), value, None)
+            .put(format!("{}{name}", PREFIX), value, None)
             .await
             .unwrap();
     }

@@ -5,7 +5,7 @@ mod node;
 
 use desired::lease::LeaseKey;
 use desired::lease::acquire::overlap;
-use etcd_client::{GetOptions, PutOptions};
+use etcd_client::{EventType, GetOptions, PutOptions, WatchOptions};
 use futures::future::join_all;
 use node::{PREFIX, Start, pool, stored, until, value};
 use pretty_assertions::assert_eq;
@@ -84,6 +84,37 @@ async fn dual_stack_leases_never_share_a_subnet_of_either_family() {
 }
 
 #[tokio::test]
+async fn at_no_moment_are_there_two_leases_with_one_address_of_either_family() {
+    let etcd = Etcd::start(1).await.unwrap();
+    let mut client = etcd.client(0).await.unwrap();
+    let options = WatchOptions::new().with_prefix().with_start_revision(1);
+    let mut watch = client.watch(PREFIX, Some(options)).await.unwrap();
+    // Nodes of two minds about IPv4 subnets: their IPv6 subnets have no place in common.
+    let v6 = pool("fc00:5::/60", 64);
+    let nodes: Vec<_> = (1..=12)
+        .map(|number| {
+            let len = if number % 2 == 0 { 24 } else { 26 };
+            let v4 = pool("10.5.0.0/20", len);
+            Start::new(&etcd, number).pools(v4, Some(v6)).run()
+        })
+        .collect();
+    assert_apart(&held(&nodes).await);
+    let mut now: Vec<LeaseKey> = Vec::new();
+    while now.len() < 12 {
+        let message = watch.message().await.unwrap().unwrap();
+        for event in message.events() {
+            let name = event.kv().unwrap().key_str().unwrap();
+            let key = name.strip_prefix(PREFIX).unwrap().parse().unwrap();
+            match event.event_type() {
+                EventType::Put => now.push(key),
+                EventType::Delete => panic!("{name} was given up"),
+            }
+            assert_apart(&now);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_key_with_equal_ipv4_and_other_ipv6_is_in_the_way() {
     let etcd = Etcd::start(1).await.unwrap();
     let mut client = etcd.client(0).await.unwrap();
@@ -142,6 +173,19 @@ async fn a_reservation_stays_one_and_needs_no_etcd_lease() {
     let asked = between(&before, &requests(&etcd.endpoints()[0]).await.unwrap());
     assert_eq!(asked.get("LeaseGrant"), None);
     assert_eq!(asked.get("LeaseKeepAlive"), None);
+}
+
+#[tokio::test]
+async fn a_lease_that_an_administrator_makes_a_reservation_has_no_end() {
+    let etcd = Etcd::start(1).await.unwrap();
+    let mut client = etcd.client(0).await.unwrap();
+    let node = Start::new(&etcd, 1).run();
+    let key = node.held().await;
+    node.reports(|report| report.expires.is_some()).await;
+    let name = format!("{PREFIX}{key}");
+    client.put(name, value(1, 1), None).await.unwrap();
+    node.reports(|report| report.expires.is_none()).await;
+    assert_eq!(node.held().await, key);
 }
 
 #[tokio::test]

@@ -217,6 +217,57 @@ async fn a_lease_that_expired_behind_a_cut_and_went_to_another_is_not_taken_back
 }
 
 #[tokio::test]
+async fn a_node_that_is_cut_off_beyond_its_leases_end_goes_on_and_has_the_same_again() {
+    let etcd = Etcd::start(1).await.unwrap();
+    let mut client = etcd.client(0).await.unwrap();
+    let proxy = Proxy::to(etcd.address(0)).await.unwrap();
+    let node = Start::new(&etcd, 1).through(&proxy).ttl(3).run();
+    let (key, peer) = (node.held().await, Start::new(&etcd, 2).run());
+    let other = peer.held().await;
+    node.sees(2).await;
+    let before = node.store.snapshot();
+    proxy.cut();
+    until(&mut client, |held| (held.len() == 1).then_some(())).await;
+    peer.sees(1).await;
+    // A while longer: a second life of the etcd lease.
+    let begun = tokio::time::Instant::now();
+    while begun.elapsed().as_secs() < 3 {
+        assert!(node.runs());
+        assert_eq!(node.store.snapshot().leases, before.leases);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert!(!node.report.borrow().connected);
+    proxy.mend();
+    peer.sees(2).await;
+    let mut expected = [(key, value(1, 1)), (other, value(2, 2))];
+    expected.sort_by_key(|one| one.0.to_string());
+    let held = stored(&mut client).await;
+    let expected = expected.map(|(key, value)| (key.to_string(), value, true));
+    assert_eq!(held, expected);
+    assert_eq!(node.store.snapshot().leases, before.leases);
+}
+
+#[tokio::test]
+async fn a_lease_that_expired_and_went_to_a_twin_with_this_nodes_address_stays_the_twins() {
+    let etcd = Etcd::start(1).await.unwrap();
+    let mut client = etcd.client(0).await.unwrap();
+    let proxy = Proxy::to(etcd.address(0)).await.unwrap();
+    let node = Start::new(&etcd, 1).through(&proxy).ttl(3).run();
+    let key = node.held().await.to_string();
+    proxy.cut();
+    until(&mut client, |held| held.is_empty().then_some(())).await;
+    let twin = Start::new(&etcd, 1).mac(0x42).previous(&key).run();
+    assert_eq!(twin.held().await.to_string(), key);
+    proxy.mend();
+    let report = node.reports(|report| report.obstacle.is_some()).await;
+    let said = report.obstacle.unwrap();
+    assert!(said.contains("but VtepMAC 02:00:00:00:00:42"), "{said}");
+    let held = stored(&mut client).await;
+    assert_eq!(held, [(key, value(1, 0x42), true)]);
+    assert_eq!(twin.report.borrow().obstacle, None);
+}
+
+#[tokio::test]
 async fn nodes_follow_each_other_through_the_loss_of_the_leader_and_a_member_replaced() {
     let mut etcd = Etcd::start(3).await.unwrap();
     let (one, two) = (Start::new(&etcd, 1).run(), Start::new(&etcd, 2).run());

@@ -105,7 +105,7 @@ impl EtcdLeases {
         let mut asked = self.tenure.subscribe();
         loop {
             if *asked.borrow_and_update() == Tenure::GivingBack {
-                if let Err(error) = self.give_back().await {
+                if let Err(error) = self.give_back(&state).await {
                     let error = format!("{error:#}");
                     tracing::warn!(error, "the lease is not given back; trying again");
                     tokio::select! {

@@ -23,6 +23,27 @@ pub struct KeyError(String);
 // === impl LeaseKey ===
 
 impl LeaseKey {
+    /// The lease that flannel takes `name` for, though it is not how anybody writes one: with host
+    /// bits, which are cleared here, a length like `024`, an IPv6 address in another form, or
+    /// something in front.
+    #[must_use]
+    pub fn resembled(name: &str) -> Option<Self> {
+        let (v4, v6) = match name.split_once('&') {
+            Some((v4, v6)) => (v4, Some(v6)),
+            None => (name, None),
+        };
+        let (ip, length) = parts(v4)?;
+        let ip = (0..ip.len()).find_map(|at| ip.get(at..)?.parse().ok())?;
+        let v4 = Ipv4Network::new(ip, length).ok()?;
+        let v6 = v6.and_then(|v6| {
+            let (ip, length) = parts(v6)?;
+            let v6 = Ipv6Network::new(ip.parse().ok()?, length).ok()?;
+            Ipv6Network::new(v6.network(), length).ok()
+        });
+        let v4 = Ipv4Network::new(v4.network(), length).ok()?;
+        Some(Self { v4, v6 })
+    }
+
     /// Its subnets, IPv4 first.
     pub fn subnets(self) -> impl Iterator<Item = IpNetwork> {
         [Some(self.v4.into()), self.v6.map(IpNetwork::from)]
@@ -45,25 +66,9 @@ impl FromStr for LeaseKey {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let read = || {
-            let (v4, v6) = match text.split_once('&') {
-                Some((v4, v6)) => (v4, Some(v6)),
-                None => (text, None),
-            };
-            let (ip, length) = parts(v4)?;
-            let v4 = Ipv4Network::new(ip.parse().ok()?, length).ok()?;
-            let v6 = match v6 {
-                Some(v6) => {
-                    let (ip, length) = parts(v6)?;
-                    Some(Ipv6Network::new(ip.parse().ok()?, length).ok()?)
-                }
-                None => None,
-            };
-            let no_host_bits =
-                v4.ip() == v4.network() && v6.is_none_or(|v6| v6.ip() == v6.network());
-            no_host_bits.then_some(Self { v4, v6 })
-        };
-        read().ok_or_else(|| KeyError(text.to_owned()))
+        // A name that is not how the lease is written is not the lease's: another key is.
+        let read = Self::resembled(text).filter(|key| key.to_string() == text);
+        read.ok_or_else(|| KeyError(text.to_owned()))
     }
 }
 
@@ -99,8 +104,32 @@ mod tests {
             "fc00:5::-64",
             "10.5.34.0-24&10.6.0.0-24",
             "../10.5.34.0-24",
+            "10.5.34.0-024",
+            "10.5.34.0-24&FC00:5::-64",
+            "10.5.34.0-24&fc00:5:0::-64",
         ] {
             assert!(text.parse::<LeaseKey>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_flannel_takes_for_a_lease_is_known() {
+        for (text, lease) in [
+            ("10.5.34.7-24", "10.5.34.0-24"),
+            ("10.5.34.0-024", "10.5.34.0-24"),
+            ("old/10.5.34.0-24", "10.5.34.0-24"),
+            ("10.5.34.0-24&fc00:5::7-64", "10.5.34.0-24&fc00:5::-64"),
+            (
+                "10.5.34.0-24&FC00:5:0:0:0:0:0:0-64",
+                "10.5.34.0-24&fc00:5::-64",
+            ),
+            ("10.5.34.0-24&junk", "10.5.34.0-24"),
+        ] {
+            let key = LeaseKey::resembled(text).map(|key| key.to_string());
+            assert_eq!(key.as_deref(), Some(lease), "{text}");
+        }
+        for text in ["", "notes", "10.5.34.0-33", "10.05.34.0-24", "10.5.34-24"] {
+            assert_eq!(LeaseKey::resembled(text), None, "{text}");
         }
     }
 }

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use etcd_client::{Certificate, Client, ConnectOptions, Identity, KeyValue, TlsOptions};
+use etcd_client::{
+    Certificate, Client, ConnectOptions, GetOptions, GetResponse, Identity, KeyValue, TlsOptions,
+    WatchOptions, WatchStream,
+};
 
 use super::table::Pair;
 
@@ -124,7 +127,34 @@ pub async fn network_config(settings: &EtcdSettings) -> anyhow::Result<NetConf> 
         anyhow::bail!("etcd has no {key}: write the network configuration there, e.g. {example}");
     };
     let text = String::from_utf8_lossy(pair.value());
-    Ok(NetConf::parse(&format!("etcd {key}"), &text)?)
+    let net = NetConf::parse(&format!("etcd {key}"), &text)?;
+    // What it says of subnets may be repaired too, as long as it is waited for.
+    net.pools()?;
+    Ok(net)
+}
+
+/// Whatever there is, however much: a large cluster's leases, or somebody's large values among them,
+/// are more than the usual 4 MiB.
+const NO_LIMIT: usize = usize::MAX;
+
+/// Reads keys.
+pub(super) async fn get(
+    client: &Client,
+    key: &str,
+    options: GetOptions,
+) -> Result<GetResponse, etcd_client::Error> {
+    let mut client = client.kv_client().max_decoding_message_size(NO_LIMIT);
+    client.get(key, Some(options)).await
+}
+
+/// Follows keys.
+pub(super) async fn watch(
+    client: &Client,
+    key: &str,
+    options: WatchOptions,
+) -> Result<WatchStream, etcd_client::Error> {
+    let mut client = client.watch_client().max_decoding_message_size(NO_LIMIT);
+    client.watch(key, Some(options)).await
 }
 
 /// A key and its value as the table takes them.

@@ -23,21 +23,26 @@ pub(super) struct Own {
     pub(super) is_new: bool,
 }
 
-/// Creates the lease unless there is one that shares IPv4 addresses with it, of whatever length
-/// and with whatever IPv6 part; `None` if there is.
+/// Creates the lease unless there is one that shares addresses with it, of whatever length; `None`
+/// if there is, or may be. Names begin with their IPv4 part, and that is all that can be compared of
+/// them: of IPv6 parts it counts that no name is newer than `known`, the last revision that the
+/// choice was made from.
 pub(super) async fn create(
     client: &mut Client,
     prefix: &str,
     key: LeaseKey,
     attributes: &Attributes,
     etcd_lease: i64,
+    known: i64,
 ) -> anyhow::Result<Option<Own>> {
     let absent = guard::overlapping(key.v4).into_iter().map(|(first, end)| {
         let (first, end) = (format!("{prefix}{first}"), format!("{prefix}{end}"));
         Compare::version(first, CompareOp::Equal, 0).with_range(end)
     });
+    let all_known = || Compare::create_revision(prefix, CompareOp::Less, known + 1).with_prefix();
+    let compares: Vec<Compare> = absent.chain(key.v6.map(|_| all_known())).collect();
     let put = put(prefix, key, attributes, etcd_lease);
-    let txn = Txn::new().when(absent.collect::<Vec<_>>()).and_then([put]);
+    let txn = Txn::new().when(compares).and_then([put]);
     let done = commit(client, txn, "create", key).await?;
     Ok(done.map(|revision| Own {
         key,

@@ -70,7 +70,9 @@ impl Session<'_> {
         let found = self.state.table.get(key);
         let seen = found.map(|entry| (entry.created, entry.attributes.as_ref()));
         let ours = Holder::of(Some(&own.attributes));
-        match standing(&[&own.attributes, wanted], own.created, seen) {
+        let written = self.state.written.iter();
+        let all_ours: Vec<&Attributes> = written.chain([&own.attributes, wanted]).collect();
+        match standing(&all_ours, own.created, seen) {
             Standing::Ours => {}
             Standing::Gone => {
                 tracing::warn!(lease = %key, "this node's lease was deleted; it is taken again if it is free");
@@ -103,6 +105,9 @@ impl Session<'_> {
         });
         let overlap = self.overlap(&own);
         self.keeper.keep(own.etcd_lease, None);
+        if own.etcd_lease == 0 {
+            self.leases.lasts(None);
+        }
         self.state.own = Some(own.clone());
         if let Some((obstacle, made_before)) = overlap {
             if !(own.is_new && made_before) {
@@ -149,17 +154,7 @@ impl Session<'_> {
     }
 
     async fn acquire(&mut self, client: &mut Client, wanted: &Attributes) -> anyhow::Result<Done> {
-        let macs = wanted.macs();
-        let claim = Claim {
-            public_ip: wanted.public_ip,
-            public_ipv6: wanted.public_ipv6,
-            macs: &macs,
-            previous: self.leases.previous,
-            pools: &self.leases.pools,
-            avoid: &self.state.forgotten.clone(),
-        };
-        let held = self.state.table.held();
-        let step = next(&held, &claim, &mut |many| self.state.choose(many));
+        let step = self.next(wanted);
         let own = match step {
             Step::Wait(obstacle) => return Ok(Done::Rest(Some(obstacle))),
             Step::Discard { key, revision } => {
@@ -179,30 +174,89 @@ impl Session<'_> {
         Ok(Done::Again)
     }
 
+    fn next(&mut self, wanted: &Attributes) -> Step {
+        let held = self.state.table.held();
+        let (macs, avoid) = (wanted.macs(), self.state.forgotten.clone());
+        let mut barred = self.state.table.resembled();
+        loop {
+            let claim = Claim {
+                public_ip: wanted.public_ip,
+                public_ipv6: wanted.public_ipv6,
+                macs: &macs,
+                previous: self.leases.previous,
+                is_inherited: self.state.written.is_empty(),
+                pools: &self.leases.pools,
+                avoid: &avoid,
+                barred: &barred,
+            };
+            match next(&held, &claim, &mut |many| self.state.choose(many)) {
+                Step::Create(key) if self.state.table.is_barred(key) => {
+                    barred.push(key.v4.into());
+                }
+                step => return step,
+            }
+        }
+    }
+
     async fn create(
         &mut self,
         client: &mut Client,
         key: LeaseKey,
         wanted: &Attributes,
     ) -> anyhow::Result<Option<Own>> {
-        let etcd_lease = match self.state.granted.take() {
-            Some(id) => id,
-            None => {
-                let granted = client.lease_grant(self.leases.ttl, None).await;
-                let granted = granted.map_err(|error| described(&error));
-                granted.context("grant a lease")?.id()
-            }
-        };
-        let created = hold::create(client, &self.prefix, key, wanted, etcd_lease).await?;
+        let (etcd_lease, ttl) = self.grant(client).await?;
+        let known = self.state.revision;
+        let created = hold::create(client, &self.prefix, key, wanted, etcd_lease, known).await?;
         if created.is_none() {
             // The next attempt needs one too.
             self.state.granted = Some(etcd_lease);
             return Ok(None);
         }
-        self.keeper.keep(etcd_lease, Some(self.leases.ttl));
-        self.leases.lasts(Some(self.leases.ttl));
+        self.keeper.keep(etcd_lease, ttl);
+        self.leases.lasts(ttl);
         let is_new = self.leases.previous != Some(key);
         Ok(created.map(|own| Own { is_new, ..own }))
+    }
+
+    /// An etcd lease, and the time it has if that is known: one that was granted for a race that was
+    /// lost may be old by now.
+    async fn grant(&mut self, client: &mut Client) -> anyhow::Result<(i64, Option<i64>)> {
+        if let Some(id) = self.state.granted.take() {
+            return Ok((id, None));
+        }
+        let ttl = self.leases.ttl;
+        let granted = client.lease_grant(ttl, None).await;
+        let granted = granted
+            .map_err(|error| described(&error))
+            .context("grant a lease")?;
+        Ok((granted.id(), Some(ttl)))
+    }
+
+    /// Gives the etcd lease a sign of life. If there is none any more, the key is gone with it, as
+    /// the watch will tell; a key that stays all the same is hung on a new one.
+    pub(super) async fn beat(&mut self, client: &mut Client) -> anyhow::Result<()> {
+        if let Some(ttl) = self.keeper.beat(client).await? {
+            self.leases.lasts(Some(ttl));
+            return Ok(());
+        }
+        let Some(own) = self.state.own.clone() else {
+            return Ok(());
+        };
+        tracing::warn!(lease = %own.key, "the etcd lease of this node's lease is gone");
+        let (etcd_lease, ttl) = self.grant(client).await?;
+        let moved = Own {
+            etcd_lease,
+            ..own.clone()
+        };
+        match hold::write(client, &self.prefix, &moved, &own.attributes).await? {
+            Some(written) => {
+                self.keeper.keep(etcd_lease, ttl);
+                self.leases.lasts(ttl);
+                self.written(written);
+            }
+            None => self.state.granted = Some(etcd_lease),
+        }
+        Ok(())
     }
 
     /// A lease that is this node's already, from an earlier run or from flannel.

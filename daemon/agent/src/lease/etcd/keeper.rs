@@ -47,30 +47,36 @@ impl Keeper {
         }
     }
 
-    /// Gives a sign of life; the seconds that the etcd lease has from now.
-    pub(super) async fn beat(&mut self, client: &mut Client) -> anyhow::Result<i64> {
+    /// Gives a sign of life; the seconds that the etcd lease has from now, or `None` if there is
+    /// none any more.
+    pub(super) async fn beat(&mut self, client: &mut Client) -> anyhow::Result<Option<i64>> {
         let answered = tokio::time::timeout(REQUEST, self.ask(client)).await;
         let ttl = answered
             .context("no answer")
             .flatten()
             .context("keep the lease")?;
         self.due = Some(Instant::now() + every(ttl));
-        Ok(ttl)
+        if ttl > 0 {
+            return Ok(Some(ttl));
+        }
+        self.stream = None;
+        Ok(None)
     }
 
-    /// The time that the etcd lease has now.
+    /// The time that the etcd lease has now; 0 if there is none.
     async fn ask(&mut self, client: &mut Client) -> anyhow::Result<i64> {
         let failed = |error: etcd_client::Error| described(&error);
         let (keeper, answers) = match &mut self.stream {
             Some(stream) => stream,
-            // To open the stream is a sign of life too, but its answer is not shown.
-            none => none.insert(client.lease_keep_alive(self.id).await.map_err(failed)?),
+            // To open the stream is a sign of life too; of its answer only a refusal is shown.
+            none => match client.lease_keep_alive(self.id).await {
+                Err(etcd_client::Error::LeaseKeepAliveError(_)) => return Ok(0),
+                opened => none.insert(opened.map_err(failed)?),
+            },
         };
         keeper.keep_alive().await.map_err(failed)?;
         let answer = answers.message().await.map_err(failed)?;
-        let ttl = answer.context("the stream ended")?.ttl();
-        anyhow::ensure!(ttl > 0, "it has expired");
-        Ok(ttl)
+        Ok(answer.context("the stream ended")?.ttl().max(0))
     }
 }
 

@@ -12,7 +12,7 @@ use etcd_client::{
 use futures::FutureExt as _;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::client::{described, pair};
+use super::client::{self, described, pair};
 use super::hold::Own;
 use super::keeper::Keeper;
 use super::state::State;
@@ -76,8 +76,8 @@ impl<'a> Session<'a> {
 
     async fn follow(&mut self) -> Result<Infallible, Ended> {
         let mut client = self.leases.settings.connect().await?;
-        self.list(&mut client).await?;
-        let mut watch = self.watch(&mut client).await?;
+        self.list(&client).await?;
+        let mut watch = self.watch(&client).await?;
         self.leases.report.send_modify(|report| {
             report.connected = true;
             report.trouble = None;
@@ -104,7 +104,7 @@ impl<'a> Session<'a> {
                     let mut next = Some(message);
                     // What has come meanwhile is looked at together.
                     while let Some(message) = next {
-                        self.apply(&mut client, message).await?;
+                        self.apply(&client, message).await?;
                         next = watch.message().now_or_never();
                     }
                 }
@@ -112,10 +112,7 @@ impl<'a> Session<'a> {
                     changed.context("the overlay loop has ended")?;
                 }
                 () = at(self.state.retry) => self.state.retry = None,
-                () = self.keeper.due() => {
-                    let ttl = self.keeper.beat(&mut client).await?;
-                    self.leases.lasts(Some(ttl));
-                }
+                () = self.keeper.due() => self.beat(&mut client).await?,
                 _ = progress.tick() => {
                     if !std::mem::take(&mut answered) {
                         return Err(anyhow!("watch leases: no answer").into());
@@ -127,7 +124,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn list(&mut self, client: &mut Client) -> anyhow::Result<()> {
+    async fn list(&mut self, client: &Client) -> anyhow::Result<()> {
         let found = self.get(client, GetOptions::new().with_prefix()).await?;
         let pairs = found.kvs().iter().map(pair);
         if self.state.list(revision(found.header()), pairs) {
@@ -136,18 +133,18 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn get(&self, client: &mut Client, options: GetOptions) -> anyhow::Result<GetResponse> {
-        let found = client.get(self.prefix.clone(), Some(options)).await;
+    async fn get(&self, client: &Client, options: GetOptions) -> anyhow::Result<GetResponse> {
+        let found = client::get(client, &self.prefix, options).await;
         found
             .map_err(|error| described(&error))
             .context("list leases")
     }
 
-    async fn watch(&self, client: &mut Client) -> anyhow::Result<WatchStream> {
+    async fn watch(&self, client: &Client) -> anyhow::Result<WatchStream> {
         let options = WatchOptions::new()
             .with_prefix()
             .with_start_revision(self.state.revision + 1);
-        let stream = client.watch(self.prefix.clone(), Some(options)).await;
+        let stream = client::watch(client, &self.prefix, options).await;
         stream
             .map_err(|error| described(&error))
             .context("watch leases")
@@ -155,7 +152,7 @@ impl<'a> Session<'a> {
 
     async fn apply(
         &mut self,
-        client: &mut Client,
+        client: &Client,
         message: Result<Option<WatchResponse>, etcd_client::Error>,
     ) -> Result<(), Ended> {
         let message = message.map_err(|error| described(&error));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use desired::lease::LeaseKey;
 use desired::lease::acquire::overlap;
+use desired::lease::{Attributes, LeaseKey};
 use desired::stable_id::ContentHash;
 use ipnetwork::IpNetwork;
 use tokio::time::Instant;
@@ -15,12 +15,18 @@ use super::{EtcdLeases, jittered};
 /// First and longest wait after another node was faster.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 
+/// How many values are remembered.
+const WRITTEN: usize = 16;
+
 /// What is known.
 pub(super) struct State {
     pub(super) table: Table,
     /// The revision of the last list or event.
     pub(super) revision: i64,
     pub(super) own: Option<Own>,
+    /// What this run has written, the last of it: an older one of these is this node's too, as it
+    /// is after a restore.
+    pub(super) written: Vec<Attributes>,
     /// An etcd lease that was granted and that no lease hangs on.
     pub(super) granted: Option<i64>,
     /// Subnets that were held before etcd forgot about them: their nodes may still live.
@@ -41,6 +47,7 @@ impl State {
             table: Table::new(leases.settings.leases_prefix()),
             revision: 0,
             own: None,
+            written: Vec::new(),
             granted: None,
             forgotten: Vec::new(),
             retry: None,
@@ -90,6 +97,10 @@ impl State {
 
     /// This is the node's lease now.
     pub(super) fn hold(&mut self, own: Own) {
+        if !self.written.contains(&own.attributes) {
+            self.written.truncate(WRITTEN - 1);
+            self.written.insert(0, own.attributes.clone());
+        }
         self.own = Some(own);
         self.retry = None;
         self.lost_races = 0;
@@ -111,6 +122,7 @@ mod tests {
             table: Table::new("/p/subnets/".to_owned()),
             revision: 0,
             own: None,
+            written: Vec::new(),
             granted: None,
             forgotten: Vec::new(),
             retry: None,

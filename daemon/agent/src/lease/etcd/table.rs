@@ -8,6 +8,8 @@ use desired::lease::acquire::overlap;
 use desired::lease::{Attributes, Held, LeaseKey};
 use ipnetwork::IpNetwork;
 
+use super::guard;
+
 /// A key and its value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Pair<'a> {
@@ -152,6 +154,28 @@ impl Table {
         self.entries.keys().flat_map(|key| key.subnets()).collect()
     }
 
+    /// Names that are none of a lease.
+    fn strange(&self) -> impl Iterator<Item = &String> {
+        let names = self.unreadable.keys();
+        names.filter(|name| name.parse::<LeaseKey>().is_err())
+    }
+
+    /// The subnets of names that are none of a lease but that flannel takes for one.
+    pub(super) fn resembled(&self) -> Vec<IpNetwork> {
+        let keys = self.strange().filter_map(|name| LeaseKey::resembled(name));
+        keys.flat_map(LeaseKey::subnets).collect()
+    }
+
+    /// Whether a name that is none of a lease is where no name may be when `key` is created.
+    pub(super) fn is_barred(&self, key: LeaseKey) -> bool {
+        let mut strange = self.strange().peekable();
+        if strange.peek().is_none() {
+            return false;
+        }
+        let guarded = guard::overlapping(key.v4);
+        strange.any(|name| guarded.iter().any(|(at, end)| at <= name && name < end))
+    }
+
     /// As the snapshot has it.
     pub(super) fn announced(&self) -> BTreeMap<LeaseKey, Arc<Announced>> {
         let entries = self.entries.iter();
@@ -249,6 +273,37 @@ mod tests {
         table.reset([pair("/p/subnets/10.5.1.0-24", b"junk", 6)].into_iter());
         assert_eq!(names(&table), ["10.5.1.0-24"]);
         assert_eq!(table.unreadable().len(), 1);
+    }
+
+    #[test]
+    fn names_that_are_no_leases_are_in_the_way_where_they_are() {
+        let mut table = Table::new("/p/subnets/".to_owned());
+        table.put(&pair("/p/subnets/10.5.1.0-24", GOOD, 1));
+        table.put(&pair("/p/subnets/10.5.9.0-24", b"junk", 2));
+        table.put(&pair("/p/subnets/notes", b"x", 5));
+        assert_eq!(table.resembled(), []);
+        assert!(!table.is_barred("10.5.9.0-24".parse().unwrap()));
+        for (name, subnets, barred, free) in [
+            ("10.5.3.7-24", "10.5.3.0/24", "10.5.3.0-24", "10.5.4.0-24"),
+            ("10.5.3.7-22", "10.5.0.0/22", "10.5.3.0-24", "10.5.1.0-24"),
+            ("10.5.3.0-24.bak", "", "10.5.3.0-24", "10.5.4.0-24"),
+            ("10.5.3.0.bak", "", "10.5.3.0-24", "10.5.4.0-24"),
+            (
+                "10.5.3.0-24&junk",
+                "10.5.3.0/24",
+                "10.5.3.128-26",
+                "10.5.4.0-24",
+            ),
+        ] {
+            let name = format!("/p/subnets/{name}");
+            table.put(&pair(&name, GOOD, 3));
+            let found: Vec<String> = table.resembled().iter().map(ToString::to_string).collect();
+            assert_eq!(found.join(" "), subnets, "{name}");
+            assert!(table.is_barred(barred.parse().unwrap()), "{name}");
+            assert!(!table.is_barred(free.parse().unwrap()), "{name}");
+            table.delete(name.as_bytes(), 4);
+            assert!(!table.is_barred(barred.parse().unwrap()), "{name} is gone");
+        }
     }
 
     #[test]
