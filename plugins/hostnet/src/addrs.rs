@@ -9,8 +9,9 @@ use crate::error::{Error, Result, absent_is_fine};
 use crate::socket::Netlink;
 use crate::wire::message::{Message, NLM_F_CREATE, NLM_F_EXCL, Reply, find, read_ip, read_u32};
 use crate::wire::rt::{
-    IFA_ADDRESS, IFA_BROADCAST, IFA_F_DADFAILED, IFA_F_NODAD, IFA_F_NOPREFIXROUTE, IFA_F_PERMANENT,
-    IFA_F_TENTATIVE, IFA_FLAGS, IFA_LOCAL, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR,
+    IFA_ADDRESS, IFA_BROADCAST, IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_F_NODAD,
+    IFA_F_NOPREFIXROUTE, IFA_F_PERMANENT, IFA_F_TEMPORARY, IFA_F_TENTATIVE, IFA_FLAGS, IFA_LOCAL,
+    RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR,
 };
 
 /// Length of `struct ifaddrmsg`.
@@ -29,6 +30,9 @@ pub struct AddressInfo {
     pub dad_failed: bool,
     /// It has no lifetime, and was set by configuration rather than by router advertisement.
     pub permanent: bool,
+    /// It is not to be used for anything new, because it is deprecated, or (over IPv6) because it is a
+    /// temporary one that another one will follow (RFC 8981).
+    pub passing: bool,
     /// The kernel's scope number (0 universe, 253 link, 254 host).
     pub scope: u8,
 }
@@ -109,8 +113,14 @@ impl Netlink {
         let found = self
             .wire
             .dump(&Message::new(RTM_GETADDR, 0, &body), about)?;
+        // There are families of other kinds (MCTP, Phonet).
+        let is_ip = |reply: &&Reply| {
+            let family = reply.body.first().copied().map_or(0, i32::from);
+            matches!(family, libc::AF_INET | libc::AF_INET6)
+        };
         found
             .iter()
+            .filter(is_ip)
             .map(|reply| {
                 parse(reply).ok_or_else(|| Error::invalid(about.0, about.1, "is unreadable"))
             })
@@ -141,12 +151,16 @@ fn parse(reply: &Reply) -> Option<AddressInfo> {
     let ip = find(attributes, IFA_LOCAL).or_else(|| find(attributes, IFA_ADDRESS))?;
     let flags = find(attributes, IFA_FLAGS)
         .map_or_else(|| u32::from(reply.body[2]), |value| read_u32(value, 0));
+    let ip = IpNetwork::new(read_ip(ip)?, reply.body[1]).ok()?;
+    // Over IPv4 the same bit means a second address of one network.
+    let temporary = ip.is_ipv6() && flags & IFA_F_TEMPORARY != 0;
     Some(AddressInfo {
         index: read_u32(&reply.body, 4),
-        ip: IpNetwork::new(read_ip(ip)?, reply.body[1]).ok()?,
+        ip,
         tentative: flags & IFA_F_TENTATIVE != 0,
         dad_failed: flags & IFA_F_DADFAILED != 0,
         permanent: flags & IFA_F_PERMANENT != 0,
+        passing: temporary || flags & IFA_F_DEPRECATED != 0,
         scope: reply.body[3],
     })
 }

@@ -1,5 +1,7 @@
 //! Permanent forwarding entries of a VXLAN device: observe, set, delete.
 
+use std::net::Ipv4Addr;
+
 use netstate::{FdbEntry, FdbKey, IfName, MacAddr};
 
 use crate::error::{Result, absent_is_fine};
@@ -9,15 +11,16 @@ use crate::wire::message::{
     Message, NLM_F_CREATE, NLM_F_REPLACE, Reply, find, read_ip, read_u16, read_u32,
 };
 use crate::wire::rt::{
-    AF_BRIDGE, NDA_DST, NDA_IFINDEX, NDA_LLADDR, NTF_SELF, NUD_PERMANENT, RTM_DELNEIGH,
-    RTM_GETNEIGH, RTM_NEWNEIGH,
+    AF_BRIDGE, NDA_DST, NDA_IFINDEX, NDA_LLADDR, NDA_PORT, NDA_VNI, NTF_SELF, NUD_PERMANENT,
+    RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH,
 };
 
 // === impl Netlink: forwarding entries ===
 
 impl Netlink {
     /// The permanent forwarding entries of VXLAN device `device` that name a remote; none when there
-    /// is no such device.
+    /// is no such device. One that goes to a port, network or interface of its own has the remote
+    /// `0.0.0.0` here, which none of ours has.
     ///
     /// # Errors
     /// When the kernel refuses to tell.
@@ -76,6 +79,13 @@ fn parse(reply: &Reply, index: u32, device: &IfName) -> Option<FdbEntry> {
     }
     let mac = MacAddr::try_from(find(attributes, NDA_LLADDR)?).ok()?;
     let remote = read_ip(find(attributes, NDA_DST)?)?;
+    let elsewhere = [NDA_PORT, NDA_VNI, NDA_IFINDEX]
+        .iter()
+        .any(|kind| find(attributes, *kind).is_some());
+    let remote = match elsewhere {
+        true => Ipv4Addr::UNSPECIFIED.into(),
+        false => remote,
+    };
     Some(FdbEntry {
         key: FdbKey {
             device: device.clone(),

@@ -77,6 +77,31 @@ pub(crate) struct Wire {
     buffer: Vec<u8>,
 }
 
+/// What the kernel said to one message.
+#[derive(Debug, Default)]
+struct Answer {
+    found: Vec<Reply>,
+    /// What was being listed changed meanwhile, so that something may be missing.
+    interrupted: bool,
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// Adds a message; whether it was the last one.
+    fn take(&mut self, reply: Reply, about: About<'_>) -> Result<bool> {
+        // The last message says so, too, and it alone does when nothing came after the change.
+        self.interrupted |= reply.flags & NLM_F_DUMP_INTR != 0;
+        match reply.kind {
+            NLMSG_ERROR | NLMSG_DONE => verdict(&reply, about).map(|()| true),
+            _ => {
+                self.found.push(reply);
+                Ok(false)
+            }
+        }
+    }
+}
+
 // === impl Wire ===
 
 impl Wire {
@@ -151,16 +176,16 @@ impl Wire {
     /// Asks for one object; `None` when the kernel answers nothing but an acknowledgement.
     pub(crate) fn query(&mut self, message: Message, about: About<'_>) -> Result<Option<Reply>> {
         self.exchange(message.flag(NLM_F_ACK), about)
-            .map(|found| found.into_iter().next())
+            .map(|answer| answer.found.into_iter().next())
     }
 
     /// Asks for a whole table. Begun anew when it changed while being read.
     pub(crate) fn dump(&mut self, message: &Message, about: About<'_>) -> Result<Vec<Reply>> {
         let end = Instant::now() + DUMP_PATIENCE;
         loop {
-            let found = self.exchange(message.clone().flag(NLM_F_DUMP), about)?;
-            if found.iter().all(|reply| reply.flags & NLM_F_DUMP_INTR == 0) {
-                return Ok(found);
+            let answer = self.exchange(message.clone().flag(NLM_F_DUMP), about)?;
+            if !answer.interrupted {
+                return Ok(answer.found);
             }
             if Instant::now() >= end {
                 return Err(Error::errno(about.0, about.1, Errno::EINTR));
@@ -168,26 +193,20 @@ impl Wire {
         }
     }
 
-    fn exchange(&mut self, message: Message, about: About<'_>) -> Result<Vec<Reply>> {
+    fn exchange(&mut self, message: Message, about: About<'_>) -> Result<Answer> {
         self.sequence = self.sequence.wrapping_add(1);
         let sequence = self.sequence;
         self.send(&message.finish(sequence))
             .map_err(|e| Error::errno(about.0, about.1, e))?;
-        let mut found = Vec::new();
+        let mut answer = Answer::default();
         loop {
             let datagram = self
                 .receive(MsgFlags::empty())
                 .map_err(|e| Error::errno(about.0, about.1, e))?;
-            for reply in datagram
-                .into_iter()
-                .filter(|reply| reply.sequence == sequence)
-            {
-                match reply.kind {
-                    NLMSG_ERROR | NLMSG_DONE => {
-                        verdict(&reply, about)?;
-                        return Ok(found);
-                    }
-                    _ => found.push(reply),
+            let ours = datagram.into_iter().filter(|one| one.sequence == sequence);
+            for reply in ours {
+                if answer.take(reply, about)? {
+                    return Ok(answer);
                 }
             }
         }
@@ -266,4 +285,28 @@ pub(crate) fn await_grace_period() {
     let (command, flags, cpu) = (libc::MEMBARRIER_CMD_GLOBAL, 0, 0);
     // SAFETY: the call has no pointers and changes nothing in this process.
     unsafe { libc::syscall(libc::SYS_membarrier, command, flags, cpu) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_changed_at_its_very_end_is_not_taken_for_whole() {
+        let reply = |kind, flags| Reply {
+            kind,
+            flags,
+            sequence: 1,
+            body: vec![0; 4],
+        };
+        let interrupted = |last_flags| {
+            let mut answer = Answer::default();
+            let about: About<'_> = ("list", &"links");
+            assert!(!answer.take(reply(16, 0), about).unwrap());
+            assert!(answer.take(reply(NLMSG_DONE, last_flags), about).unwrap());
+            (answer.found.len(), answer.interrupted)
+        };
+        assert_eq!(interrupted(0), (1, false));
+        assert_eq!(interrupted(NLM_F_DUMP_INTR), (1, true));
+    }
 }

@@ -79,3 +79,45 @@ fn of_several_next_hops_the_first_counts() {
         assert_eq!(found(&mut netlink).as_deref(), Some("b"));
     });
 }
+
+fn ip(arguments: &str) -> bool {
+    let mut command = std::process::Command::new("ip");
+    command
+        .args(arguments.split(' '))
+        .status()
+        .unwrap()
+        .success()
+}
+
+#[test]
+fn the_main_tables_default_route_counts_whatever_rules_say() {
+    fresh::netns(|| {
+        let mut netlink = Netlink::open().unwrap();
+        let main = |netlink: &mut Netlink, v4| {
+            let link = netlink.main_default_device(v4).unwrap();
+            link.map(|link| link.name.to_string())
+        };
+        assert_eq!(
+            (main(&mut netlink, true), main(&mut netlink, false)),
+            (None, None)
+        );
+        wired(&mut netlink, "a", "a1", "10.0.0.1/24");
+        wired(&mut netlink, "b", "b1", "10.0.1.1/24");
+        wired(&mut netlink, "c", "c1", "fd00::1/64");
+        // As a tunnel's client makes them, and a network for documentation in use.
+        assert!(ip("route add default via 10.0.1.2 dev b table 52"));
+        assert!(ip("rule add pref 5270 table 52"));
+        assert_eq!(main(&mut netlink, true), None);
+        assert!(ip("route add default via 10.0.0.2 dev a metric 100"));
+        assert!(ip("route add default via 10.0.1.2 dev b metric 200"));
+        assert!(ip("-6 route add default via fd00::2 dev c"));
+        assert!(ip("route add 203.0.113.0/24 via 10.0.1.2 dev b"));
+        assert_eq!(main(&mut netlink, true).as_deref(), Some("a"));
+        assert_eq!(main(&mut netlink, false).as_deref(), Some("c"));
+        assert!(ip("route del default metric 100"));
+        let hops = "nexthop via 10.0.0.2 dev a nexthop via 10.0.1.2 dev b";
+        if ip(&format!("route add default metric 50 {hops}")) {
+            assert_eq!(main(&mut netlink, true).as_deref(), Some("a"));
+        }
+    });
+}

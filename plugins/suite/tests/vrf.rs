@@ -57,6 +57,7 @@ fn facts() -> Facts {
         tentative: false,
         dad_failed: false,
         permanent: true,
+        passing: false,
         scope: 0,
     };
     let gateway = |ip: &str| Some(ip.parse().unwrap());

@@ -3,10 +3,12 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use netstate::nft::Family;
 
@@ -15,6 +17,10 @@ use crate::iptables::presence;
 
 /// Where administrators' programs are, whatever little the runtime put into `PATH`.
 const FOLDERS: &[&str] = &["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin"];
+
+/// How long a program may take. Large tables take seconds, and `iptables-restore` waits for the
+/// programs' own lock as long as it is told to.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `iptables`, `ip6tables` or one of their variants, such as `iptables-legacy`.
 #[derive(Debug)]
@@ -76,12 +82,22 @@ impl Program {
 
     /// Runs `<name>-<verb>` with `input`; what it printed is returned.
     pub(super) fn run(&self, verb: &str, arguments: &[&str], input: &str) -> Result<String> {
+        self.run_for(PATIENCE, verb, arguments, input)
+    }
+
+    fn run_for(
+        &self,
+        patience: Duration,
+        verb: &str,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<String> {
         let shown = format!("{}-{verb}", self.name);
         let Some(path) = self.path(verb) else {
             return Err(missing(shown));
         };
         let failed = |error| Error::io("run", &shown, &error);
-        let mut child = Command::new(path)
+        let child = Command::new(path)
             .args(arguments)
             // It may have to load a module by a program of its own.
             .env("PATH", search_path())
@@ -90,21 +106,21 @@ impl Program {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(failed)?;
-        let stdin = child.stdin.take();
-        let output = thread::scope(|scope| {
-            // Beside reading, so that neither side waits for the other with a full pipe.
-            scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
-            child.wait_with_output()
-        });
-        let output = output.map_err(failed)?;
+        let Some(output) = output_of(child, input.to_owned(), patience).map_err(failed)? else {
+            let reason = format!(
+                "gave no answer within {} s and was ended",
+                patience.as_secs()
+            );
+            return Err(refusal(shown, reason));
+        };
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        let reason = format!("{}: {}", output.status, one_line(&said));
-        let mut error = Error::invalid("run", shown, reason);
-        error.kind = ErrorKind::Other;
-        Err(error)
+        Err(refusal(
+            shown,
+            format!("{}: {}", output.status, one_line(&said)),
+        ))
     }
 
     fn path(&self, verb: &str) -> Option<PathBuf> {
@@ -143,6 +159,52 @@ fn missing(program: String) -> Error {
     error
 }
 
+fn refusal(program: String, reason: String) -> Error {
+    let mut error = Error::invalid("run", program, reason);
+    error.kind = ErrorKind::Other;
+    error
+}
+
+/// What `child` makes of `input`; nothing if it takes longer than `patience`, and then it is ended.
+/// Its pipes are served by threads of their own, so that neither side waits for the other with a full
+/// one, and nobody for a pipe that a process which outlives it keeps open.
+fn output_of(mut child: Child, input: String, patience: Duration) -> io::Result<Option<Output>> {
+    let (tell, told) = mpsc::channel();
+    let serve = |is_error, pipe: Option<Box<dyn Read + Send>>| {
+        let tell = tell.clone();
+        thread::Builder::new().spawn(move || {
+            let mut said = Vec::new();
+            let read = pipe.map_or(Ok(0), |mut pipe| pipe.read_to_end(&mut said));
+            tell.send((is_error, read.map(|_| said)))
+        })
+    };
+    serve(true, child.stderr.take().map(|pipe| Box::new(pipe) as _))?;
+    serve(false, child.stdout.take().map(|pipe| Box::new(pipe) as _))?;
+    let stdin = child.stdin.take();
+    let feed = move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes()));
+    thread::Builder::new().spawn(feed)?;
+    let end = Instant::now() + patience;
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        match told.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok((true, said)) => stderr = said?,
+            Ok((false, said)) => stdout = said?,
+            Err(_) => {
+                child.kill()?;
+                // It may take its time even then.
+                thread::Builder::new().spawn(move || child.wait())?;
+                return Ok(None);
+            }
+        }
+    }
+    let status = child.wait()?;
+    Ok(Some(Output {
+        status,
+        stdout,
+        stderr,
+    }))
+}
+
 /// What a program said, without warnings' comment signs and line breaks.
 fn one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim);
@@ -164,5 +226,29 @@ mod tests {
         let expected = "run towline-no-such-iptables-save: is not installed; install the package \
                         iptables, or choose the backend nftables";
         assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = folder.path().join("slow").display().to_string();
+        std::os::unix::fs::symlink("/bin/sleep", format!("{name}-save")).unwrap();
+        let program = Program { name: name.clone() };
+        let begun = Instant::now();
+        let patience = Duration::from_secs(1);
+        let error = program.run_for(patience, "save", &["600"], "").unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        assert_eq!(error.kind, ErrorKind::Other);
+        let expected = format!("run {name}-save: gave no answer within 1 s and was ended");
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn more_than_a_pipe_holds_goes_in_and_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = folder.path().join("echo").display().to_string();
+        std::os::unix::fs::symlink("/bin/cat", format!("{name}-restore")).unwrap();
+        let text = "-A FORWARD -j ACCEPT\n".repeat(100_000);
+        assert_eq!(Program { name }.run("restore", &[], &text).unwrap(), text);
     }
 }

@@ -9,9 +9,10 @@ use crate::error::{ErrorKind, Result};
 use crate::links::LinkInfo;
 use crate::routes::RTMSG;
 use crate::socket::Netlink;
-use crate::wire::message::{Message, find, read_u32};
+use crate::wire::message::{Message, Reply, find, read_u32};
 use crate::wire::rt::{
-    RTA_DST, RTA_MULTIPATH, RTA_OIF, RTM_F_FIB_MATCH, RTM_GETROUTE, RTN_UNICAST,
+    RTA_DST, RTA_MULTIPATH, RTA_OIF, RTA_PRIORITY, RTA_TABLE, RTM_F_FIB_MATCH, RTM_F_LOOKUP_TABLE,
+    RTM_GETROUTE, RTN_UNICAST,
 };
 
 /// Addresses that are for documentation (RFC 5737, RFC 3849), so that hardly any route but the
@@ -43,13 +44,10 @@ impl Netlink {
     /// When the kernel refuses to tell.
     pub fn default_route_device(&mut self) -> Result<Option<LinkInfo>> {
         for ip in FAR_AWAY {
-            let index = match self.matching(ip)? {
+            let index = match self.matching(ip, None)? {
                 Match::Default(index) => Some(index),
                 Match::Nothing => None,
-                Match::Narrower => match self.default_in_table(ip)? {
-                    Some(link) => return Ok(Some(link)),
-                    None => None,
-                },
+                Match::Narrower => self.default_in_main(ip)?,
             };
             if let Some(index) = index {
                 return self.link_by_index(index);
@@ -58,11 +56,30 @@ impl Netlink {
         Ok(None)
     }
 
-    fn matching(&mut self, ip: IpAddr) -> Result<Match> {
+    /// The device of the default route of one family in the main table, whatever rules send packets
+    /// to other tables first.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub fn main_default_device(&mut self, v4: bool) -> Result<Option<LinkInfo>> {
+        let ip = FAR_AWAY[usize::from(!v4)];
+        let index = match self.matching(ip, Some(MAIN_TABLE))? {
+            Match::Default(index) => Some(index),
+            Match::Nothing | Match::Narrower => self.default_in_main(ip)?,
+        };
+        match index {
+            Some(index) => self.link_by_index(index),
+            None => Ok(None),
+        }
+    }
+
+    fn matching(&mut self, ip: IpAddr, table: Option<u32>) -> Result<Match> {
         let mut body = [0; RTMSG];
         body[0] = family(ip);
         body[1] = if ip.is_ipv4() { 32 } else { 128 };
-        body[8..12].copy_from_slice(&RTM_F_FIB_MATCH.to_ne_bytes());
+        // The second, because the kernel says it was the main table otherwise.
+        let flags = RTM_F_FIB_MATCH | RTM_F_LOOKUP_TABLE;
+        body[8..12].copy_from_slice(&flags.to_ne_bytes());
         let mut message = Message::new(RTM_GETROUTE, 0, &body);
         message.ip(RTA_DST, ip);
         let reply = match self.wire.query(message, ("match route to", &ip)) {
@@ -74,28 +91,40 @@ impl Netlink {
             Ok(Some(reply)) => reply,
         };
         let attributes = reply.body.get(RTMSG..).unwrap_or_default();
-        let is_default = reply.body.get(1) == Some(&0) && reply.body.get(7) == Some(&RTN_UNICAST);
-        let device = find(attributes, RTA_OIF).map(|value| read_u32(value, 0));
-        let first_hop =
-            || find(attributes, RTA_MULTIPATH).map(|value| read_u32(value, NEXT_HOP_INDEX));
-        Ok(match device.or_else(first_hop).filter(|_| is_default) {
+        let found_in = find(attributes, RTA_TABLE).map(|value| read_u32(value, 0));
+        let is_default = is_default(&reply) && table.is_none_or(|table| found_in == Some(table));
+        Ok(match out_of(attributes).filter(|_| is_default) {
             Some(index) => Match::Default(index),
             None => Match::Narrower,
         })
     }
 
-    fn default_in_table(&mut self, ip: IpAddr) -> Result<Option<LinkInfo>> {
-        let routes = self.routes(None)?;
-        let best = routes
-            .into_iter()
-            .filter(|route| {
-                let to = route.key.destination;
-                to.prefix() == 0 && to.is_ipv4() == ip.is_ipv4() && route.key.table == MAIN_TABLE
-            })
-            .min_by_key(|route| route.key.priority);
-        match best.and_then(|route| route.device) {
-            Some(name) => self.link(&name),
-            None => Ok(None),
-        }
+    /// Read from the whole table.
+    fn default_in_main(&mut self, ip: IpAddr) -> Result<Option<u32>> {
+        let mut body = [0; RTMSG];
+        body[0] = family(ip);
+        let message = Message::new(RTM_GETROUTE, 0, &body);
+        let found = self.wire.dump(&message, ("list", &"routes"))?;
+        let in_main = found.iter().filter(|reply| is_default(reply));
+        let in_main = in_main.filter_map(|reply| {
+            let attributes = reply.body.get(RTMSG..)?;
+            let number = |kind| find(attributes, kind).map(|value| read_u32(value, 0));
+            let main = number(RTA_TABLE) == Some(MAIN_TABLE);
+            let index = out_of(attributes).filter(|_| main)?;
+            Some((number(RTA_PRIORITY).unwrap_or(0), index))
+        });
+        let best = in_main.min_by_key(|(priority, _)| *priority);
+        Ok(best.map(|(_, index)| index))
     }
+}
+
+fn is_default(reply: &Reply) -> bool {
+    reply.body.get(1) == Some(&0) && reply.body.get(7) == Some(&RTN_UNICAST)
+}
+
+/// The interface that a route leaves by; of several next hops, the first one's.
+fn out_of(attributes: &[u8]) -> Option<u32> {
+    let device = find(attributes, RTA_OIF).map(|value| read_u32(value, 0));
+    let first_hop = || find(attributes, RTA_MULTIPATH).map(|value| read_u32(value, NEXT_HOP_INDEX));
+    device.or_else(first_hop)
 }
