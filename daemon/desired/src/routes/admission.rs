@@ -47,6 +47,18 @@ pub enum RouteProblem {
         /// This node's interface.
         uplink: IfName,
     },
+    /// A route to its pods would hide nodes, its own one or those on the link.
+    #[error(
+        "{lease}: subnet {subnet} holds {nodes}, where nodes are: give pods a network of their own"
+    )]
+    HidesNodes {
+        /// The lease.
+        lease: LeaseId,
+        /// Its subnet.
+        subnet: IpNetwork,
+        /// Addresses of nodes.
+        nodes: IpNetwork,
+    },
     /// It announces what another lease (perhaps this node's) has already.
     #[error("{lease}: {what} {value} {clash} {other}: give each node its own")]
     Duplicate {
@@ -73,6 +85,7 @@ impl RouteProblem {
             Self::OtherBackend { lease, .. }
             | Self::OtherVni { lease, .. }
             | Self::NotAdjacent { lease, .. }
+            | Self::HidesNodes { lease, .. }
             | Self::Duplicate { lease, .. } => lease,
         }
     }
@@ -125,6 +138,13 @@ impl Admission {
     ) -> Result<(), RouteProblem> {
         let lease = &peer.lease.id;
         let mac = self.speaks(peer, &underlay.carrier)?;
+        if let Some(nodes) = hidden_by(peer, underlay) {
+            return Err(RouteProblem::HidesNodes {
+                lease: lease.clone(),
+                subnet: peer.prefix,
+                nodes,
+            });
+        }
         let clash = |what, value: String, clash, other: &LeaseId| {
             Err(RouteProblem::Duplicate {
                 lease: lease.clone(),
@@ -189,6 +209,15 @@ impl Admission {
             data => Ok(data.map(|data| data.vtep_mac)),
         }
     }
+}
+
+/// Addresses of nodes within a peer's subnet: packets to them would go to its pods.
+fn hidden_by(peer: &Peer<'_>, underlay: &Underlay) -> Option<IpNetwork> {
+    let ends = [peer.public_ip, underlay.public_ip].map(IpNetwork::from);
+    let nodes = underlay.adjacent.iter().copied().chain(ends);
+    nodes
+        .filter(|nodes| nodes.prefix() >= peer.prefix.prefix())
+        .find(|nodes| peer.prefix.contains(nodes.network()))
 }
 
 /// The key by which a node's WireGuard device of a family is known.

@@ -177,6 +177,38 @@ fn a_node_that_cannot_be_told_from_another_harms_nobody_else() {
 }
 
 #[test]
+fn a_subnet_that_nodes_are_in_hides_none_of_them() {
+    let peer = |name: &str, subnet: &str, number: u8| {
+        let (mac, ip) = (
+            format!("02:00:00:00:00:{number:02x}"),
+            format!("192.0.2.{number}"),
+        );
+        node(name, subnet, &mac, &ip)
+    };
+    let nodes = [
+        // The link of this node, a wider one, the node's own address, and one that is fine.
+        peer("n2", "172.30.0.0/24", 2),
+        peer("n3", "172.0.0.0/8", 3),
+        peer("n4", "192.0.2.0/29", 4),
+        peer("n5", "172.30.0.128/25", 5),
+    ];
+    let all = nodes
+        .into_iter()
+        .fold(cluster("n1").with_node(own()), Cluster::with_node);
+    assert_eq!(
+        lines(&routes(&all, &over_vxlan())),
+        [
+            "02:00:00:00:00:05 dev flannel.1 dst 192.0.2.5",
+            "172.30.0.128 dev flannel.1 at 02:00:00:00:00:05",
+            "172.30.0.128/25 via 172.30.0.128 dev flannel.1 onlink",
+            "node n2: subnet 172.30.0.0/24 holds 172.30.0.0/24, where nodes are: give pods a network of their own",
+            "node n3: subnet 172.0.0.0/8 holds 172.30.0.0/24, where nodes are: give pods a network of their own",
+            "node n4: subnet 192.0.2.0/29 holds 192.0.2.4/32, where nodes are: give pods a network of their own",
+        ]
+    );
+}
+
+#[test]
 fn leases_in_a_store_are_reached_like_nodes() {
     let value = |ip: &str, mac: &str| {
         format!(
