@@ -17,8 +17,6 @@ use crate::reconcile::Pass;
 pub struct Outcome {
     /// Why it ran.
     pub pass: Pass,
-    /// Nothing had changed and nothing was failing: whatever it repaired is drift.
-    pub drift: bool,
     /// How long it took.
     pub took: Duration,
     /// What it put, deleted and could not do.
@@ -75,18 +73,9 @@ impl Board {
 
     /// Notes what a pass of the loop `name` did; logs what went wrong and what drifted.
     pub fn record(&self, name: &'static str, outcome: Outcome) {
-        let Outcome {
-            drift,
-            took,
-            report,
-            ..
-        } = outcome;
+        let Outcome { took, report, .. } = outcome;
         self.metrics.pass(name, took, &report);
-        let repaired = if drift {
-            report.puts + report.deletes
-        } else {
-            0
-        };
+        let repaired = report.drift;
         if repaired > 0 {
             self.metrics.drift(name, repaired);
             tracing::warn!(

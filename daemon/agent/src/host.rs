@@ -10,16 +10,22 @@ use ipnetwork::IpNetwork;
 use netstate::IfName;
 
 use crate::endpoint::Endpoints;
+use crate::reconcile::MARK;
 use crate::store::Store;
 use crate::uplink::Interface;
 
-/// All interfaces with their addresses, in the kernel's order.
+/// All interfaces with their addresses, in the kernel's order, but those that cannot be counted on
+/// (deprecated, temporary, still being checked for duplicates) last. One that somebody else has, too,
+/// is none.
 ///
 /// # Errors
 /// When the kernel refuses to tell.
 pub fn interfaces(netlink: &mut Netlink) -> Result<Vec<Interface>> {
     let mut addresses: BTreeMap<u32, Vec<IpNetwork>> = BTreeMap::new();
-    for address in netlink.all_addresses()? {
+    let mut all = netlink.all_addresses()?;
+    all.retain(|address| !address.dad_failed);
+    all.sort_by_key(|address| (address.passing, address.tentative));
+    for address in all {
         addresses.entry(address.index).or_default().push(address.ip);
     }
     let links = netlink.links()?;
@@ -27,8 +33,16 @@ pub fn interfaces(netlink: &mut Netlink) -> Result<Vec<Interface>> {
         name: link.name,
         mtu: link.mtu,
         addresses: addresses.remove(&link.index).unwrap_or_default(),
+        ours: link.alias == MARK,
     });
     Ok(interfaces.collect())
+}
+
+/// The interface of the main table's default route: IPv4's, or without `v4` IPv6's.
+#[must_use]
+pub fn default_device(v4: bool) -> Option<IfName> {
+    let link = Netlink::open().ok()?.main_default_device(v4).ok()?;
+    link.map(|link| link.name)
 }
 
 /// The addresses under which this node itself speaks and is spoken to.

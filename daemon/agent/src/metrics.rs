@@ -347,6 +347,7 @@ mod tests {
     fn kube_proxys_names_are_there() {
         let metrics = Metrics::default();
         let report = Report {
+            drift: 0,
             puts: 2,
             deletes: 1,
             errors: Vec::new(),

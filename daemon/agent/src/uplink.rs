@@ -17,6 +17,8 @@ pub struct Interface {
     pub mtu: Option<Mtu>,
     /// Its addresses with their prefixes, in the kernel's order.
     pub addresses: Vec<IpNetwork>,
+    /// Whether it is an overlay device of ours, or was one.
+    pub ours: bool,
 }
 
 /// The chosen interface.
@@ -66,32 +68,70 @@ pub enum NoUplink {
     NoMtu(IfName),
 }
 
-/// Chooses among `interfaces` one for `families`: by `choice`, else the one that has a Node address
-/// (`node`), else the one that `source_to` (the source the kernel would use to reach an address)
-/// points to.
+/// What the choice is made from.
+pub struct Host<'a> {
+    /// All interfaces but our own.
+    pub interfaces: &'a [Interface],
+    /// The addresses of the Node object.
+    pub node: &'a [IpAddr],
+    /// The families that the interface must carry.
+    pub families: Families,
+    /// What was chosen before.
+    pub held: Option<&'a Uplink>,
+    /// What this node has told others already.
+    pub announced: &'a [IpAddr],
+    /// The source address that the kernel would use to reach an address.
+    pub source_to: &'a dyn Fn(IpAddr) -> Option<IpAddr>,
+    /// The interface of the default route.
+    pub default_device: &'a dyn Fn() -> Option<IfName>,
+}
+
+/// An interface that was asked for, and the address by which.
+#[derive(Clone, Copy)]
+struct Candidate<'a> {
+    interface: &'a Interface,
+    address: Option<IpAddr>,
+}
+
+/// Chooses an interface of `host`: by `choice`, else the one that has a Node address, else the one of
+/// the default route.
+///
+/// Where several would do, or a route decides, the one that was chosen before stays as long as it can:
+/// an interface that flaps moves no lease.
 ///
 /// # Errors
 /// When nothing matches, or what matches cannot be used.
-pub fn choose(
+pub fn choose(choice: &UplinkChoice, host: &Host<'_>) -> Result<Uplink, NoUplink> {
+    let chosen = pick(choice, host)?;
+    use_of(choice, host, chosen)
+}
+
+fn use_of(
     choice: &UplinkChoice,
-    interfaces: &[Interface],
-    node: &[IpAddr],
-    families: Families,
-    source_to: impl Fn(IpAddr) -> Option<IpAddr>,
+    host: &Host<'_>,
+    chosen: Candidate<'_>,
 ) -> Result<Uplink, NoUplink> {
-    let chosen = pick(choice, interfaces, node, families, source_to)?;
-    let missing = |family| NoUplink::NoAddress(chosen.name.clone(), family);
-    let v4 = || own(chosen, node, choice.public_ip, global_v4).ok_or_else(|| missing("IPv4"));
-    let v6 = || own(chosen, node, choice.public_ipv6, global_v6).ok_or_else(|| missing("IPv6"));
-    let mtu = chosen
-        .mtu
-        .ok_or_else(|| NoUplink::NoMtu(chosen.name.clone()));
+    let name = &chosen.interface.name;
+    let missing = |family| NoUplink::NoAddress(name.clone(), family);
+    let held = |v4| host.held.and_then(|held| held.local(v4));
+    let v4 = || own(host, chosen, choice.public_ip, held(true), global_v4);
+    let v6 = || own(host, chosen, choice.public_ipv6, held(false), global_v6);
+    let mtu = chosen.interface.mtu;
+    let mtu = mtu.ok_or_else(|| NoUplink::NoMtu(name.clone()));
+    let Families {
+        v4: has_v4,
+        v6: has_v6,
+    } = host.families;
     Ok(Uplink {
-        v4: families.v4.then(v4).transpose()?,
-        v6: families.v6.then(v6).transpose()?,
-        device: chosen.name.clone(),
+        v4: has_v4
+            .then(|| v4().ok_or_else(|| missing("IPv4")))
+            .transpose()?,
+        v6: has_v6
+            .then(|| v6().ok_or_else(|| missing("IPv6")))
+            .transpose()?,
+        device: name.clone(),
         mtu: mtu?,
-        adjacent: adjacent(chosen),
+        adjacent: adjacent(chosen.interface),
     })
 }
 
@@ -106,93 +146,100 @@ fn adjacent(chosen: &Interface) -> Vec<IpNetwork> {
     addresses.filter(global).map(masked).collect()
 }
 
-/// The addresses of one family: the one to publish if it is the interface's, else one that the Node
-/// has, else the first.
+/// The addresses of one family: the one to publish if it is the interface's, else the one that was
+/// asked for, else one that the Node has, else the one in use already, else one that others know, else
+/// the first.
 fn own<Ip: Copy + Eq + Into<IpAddr>>(
-    chosen: &Interface,
-    node: &[IpAddr],
+    host: &Host<'_>,
+    chosen: Candidate<'_>,
     published: Option<Ip>,
+    held: Option<IpAddr>,
     global: impl Fn(IpAddr) -> Option<Ip>,
 ) -> Option<Addresses<Ip>> {
-    let own: Vec<Ip> = chosen
-        .addresses
-        .iter()
-        .filter_map(|address| global(address.ip()))
-        .collect();
-    let named = published.filter(|ip| own.contains(ip));
-    let of_node = || own.iter().find(|ip| node.contains(&(**ip).into())).copied();
-    let local = named.or_else(of_node).or_else(|| own.first().copied())?;
+    let addresses = chosen.interface.addresses.iter();
+    let own: Vec<Ip> = addresses.filter_map(|one| global(one.ip())).collect();
+    let among = |wanted: &[IpAddr]| {
+        let is_wanted = |ip: &&Ip| wanted.contains(&(**ip).into());
+        own.iter().find(is_wanted).copied()
+    };
+    let local = published
+        .filter(|ip| own.contains(ip))
+        .or_else(|| among(chosen.address.as_slice()))
+        .or_else(|| among(host.node))
+        .or_else(|| among(held.as_slice()))
+        .or_else(|| among(host.announced))
+        .or_else(|| own.first().copied())?;
     Some(Addresses {
         local,
         public_ip: published.unwrap_or(local),
     })
 }
 
-fn pick<'a>(
-    choice: &UplinkChoice,
-    interfaces: &'a [Interface],
-    node: &[IpAddr],
-    families: Families,
-    source_to: impl Fn(IpAddr) -> Option<IpAddr>,
-) -> Result<&'a Interface, NoUplink> {
-    let with = |address: IpAddr| interfaces.iter().find(|i| i.has(address));
-    let named = !choice.interfaces.is_empty() || !choice.expressions.is_empty();
-    if named {
-        let all = choice.interfaces.iter().cloned();
-        let all = all.chain(choice.expressions.iter().map(ToString::to_string));
-        return by_name(choice, interfaces)
-            .or_else(|| by_expression(choice, interfaces))
-            .ok_or_else(|| NoUplink::NoMatch(all.collect::<Vec<_>>().join(", ")));
+fn pick<'a>(choice: &UplinkChoice, host: &Host<'a>) -> Result<Candidate<'a>, NoUplink> {
+    let named = named(choice, host);
+    if !named.is_empty() {
+        let held = |one: &&Candidate<'_>| {
+            host.held
+                .is_some_and(|held| held.device == one.interface.name)
+        };
+        let usable = |one: &&Candidate<'_>| use_of(choice, host, **one).is_ok();
+        let found = named
+            .iter()
+            .find(held)
+            .or_else(|| named.iter().find(usable));
+        return Ok(*found.unwrap_or(&named[0]));
     }
     if let Some(target) = choice.can_reach {
-        return source_to(target)
-            .and_then(with)
-            .ok_or_else(|| NoUplink::NoMatch(format!("a route to {target}")));
+        let reaching = || host.by_address((host.source_to)(target)?);
+        let found = host.held_still().or_else(reaching);
+        return found.ok_or_else(|| NoUplink::NoMatch(format!("a route to {target}")));
+    }
+    if !choice.interfaces.is_empty() || !choice.expressions.is_empty() {
+        let all = choice.interfaces.iter().cloned();
+        let all = all.chain(choice.expressions.iter().map(ToString::to_string));
+        return Err(NoUplink::NoMatch(all.collect::<Vec<_>>().join(", ")));
     }
     let published = [
         choice.public_ip.map(IpAddr::from),
         choice.public_ipv6.map(IpAddr::from),
     ];
-    let wanted = |ip: &IpAddr| {
-        if ip.is_ipv4() {
-            families.v4
-        } else {
-            families.v6
-        }
-    };
-    let known = published.iter().flatten().chain(node);
-    if let Some(found) = known.copied().filter(wanted).find_map(with) {
-        return Ok(found);
-    }
-    // Any address outside of every interface's prefix takes the default route; nothing is sent.
-    let anywhere: IpAddr = if families.v4 {
-        Ipv4Addr::new(192, 0, 2, 1).into()
-    } else {
-        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()
-    };
-    source_to(anywhere)
-        .and_then(with)
+    let known = published.iter().flatten().chain(host.node).copied();
+    let mut known = known.filter(|ip| host.families.have(*ip));
+    let by_route = || host.by_name((host.default_device)()?.as_str());
+    known
+        .find_map(|ip| host.by_address(ip))
+        .or_else(|| host.held_still())
+        .or_else(by_route)
         .ok_or_else(|| NoUplink::NoMatch("the Node's InternalIP or a default route".to_owned()))
 }
 
-fn by_name<'a>(choice: &UplinkChoice, interfaces: &'a [Interface]) -> Option<&'a Interface> {
-    choice.interfaces.iter().find_map(|wanted| {
-        let address = wanted.parse::<IpAddr>().ok();
-        interfaces.iter().find(|interface| match address {
-            Some(address) => interface.has(address),
-            None => interface.name.as_str() == wanted,
-        })
-    })
-}
-
-fn by_expression<'a>(choice: &UplinkChoice, interfaces: &'a [Interface]) -> Option<&'a Interface> {
-    choice.expressions.iter().find_map(|wanted| {
-        let by_name = interfaces.iter().find(|i| wanted.is_match(i.name.as_str()));
-        by_name.or_else(|| {
-            let matches = |one: &IpNetwork| wanted.is_match(&one.ip().to_string());
-            interfaces.iter().find(|i| i.addresses.iter().any(matches))
-        })
-    })
+/// What names and expressions match, in their order. An expression is looked for among addresses first.
+fn named<'a>(choice: &UplinkChoice, host: &Host<'a>) -> Vec<Candidate<'a>> {
+    let values = choice
+        .interfaces
+        .iter()
+        .filter_map(|wanted| match wanted.parse::<IpAddr>() {
+            Ok(address) => host.by_address(address),
+            Err(_) => host.by_name(wanted),
+        });
+    let mut found: Vec<Candidate<'a>> = values.collect();
+    for wanted in &choice.expressions {
+        let addressed = host.interfaces.iter().flat_map(|interface| {
+            let addresses = interface.addresses.iter().map(|one| one.ip());
+            addresses.map(move |ip| (interface, ip))
+        });
+        let matching = addressed.filter(|(_, ip)| {
+            host.families.have(*ip) && is_global(*ip) && wanted.is_match(&ip.to_string())
+        });
+        found.extend(matching.map(|(interface, ip)| Candidate {
+            interface,
+            address: Some(ip),
+        }));
+        let interfaces = host.interfaces.iter();
+        let matching = interfaces.filter(|one| wanted.is_match(one.name.as_str()));
+        found.extend(matching.map(Candidate::whole));
+    }
+    found
 }
 
 fn global_v4(address: IpAddr) -> Option<Ipv4Addr> {
@@ -206,6 +253,67 @@ fn global_v6(address: IpAddr) -> Option<Ipv6Addr> {
     match address {
         IpAddr::V6(v6) if !v6.is_loopback() && !v6.is_unicast_link_local() => Some(v6),
         _ => None,
+    }
+}
+
+fn is_global(address: IpAddr) -> bool {
+    global_v4(address).is_some() || global_v6(address).is_some()
+}
+
+// === impl Families ===
+
+impl Families {
+    const fn have(self, ip: IpAddr) -> bool {
+        if ip.is_ipv4() { self.v4 } else { self.v6 }
+    }
+}
+
+// === impl Uplink ===
+
+impl Uplink {
+    fn local(&self, v4: bool) -> Option<IpAddr> {
+        if v4 {
+            self.v4.map(|ends| ends.local.into())
+        } else {
+            self.v6.map(|ends| ends.local.into())
+        }
+    }
+}
+
+// === impl Candidate ===
+
+impl<'a> Candidate<'a> {
+    const fn whole(interface: &'a Interface) -> Self {
+        Self {
+            interface,
+            address: None,
+        }
+    }
+}
+
+// === impl Host ===
+
+impl<'a> Host<'a> {
+    fn by_address(&self, address: IpAddr) -> Option<Candidate<'a>> {
+        let interface = self.interfaces.iter().find(|one| one.has(address))?;
+        Some(Candidate {
+            interface,
+            address: Some(address),
+        })
+    }
+
+    fn by_name(&self, name: &str) -> Option<Candidate<'a>> {
+        let interface = self.interfaces.iter().find(|one| one.name.as_str() == name);
+        interface.map(Candidate::whole)
+    }
+
+    /// What was chosen before, if it still has one of its addresses.
+    fn held_still(&self) -> Option<Candidate<'a>> {
+        let held = self.held?;
+        let found = self.by_name(held.device.as_str())?;
+        let locals = [true, false].into_iter().filter_map(|v4| held.local(v4));
+        let mut has = locals.map(|local| found.interface.has(local));
+        has.any(|has| has).then_some(found)
     }
 }
 
@@ -231,142 +339,4 @@ pub fn kernel_source_to(target: IpAddr) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use pretty_assertions::assert_eq;
-    use regex::Regex;
-
-    use super::*;
-
-    fn interfaces() -> Vec<Interface> {
-        let interface = |name: &str, addresses: &[&str]| Interface {
-            name: name.parse().unwrap(),
-            mtu: Mtu::try_from(1500).ok(),
-            addresses: addresses.iter().map(|a| prefixed(a)).collect(),
-        };
-        vec![
-            interface("lo", &["127.0.0.1", "::1"]),
-            interface("eth0", &["10.0.2.15"]),
-            interface("eth1", &["169.254.7.7", "172.30.0.5", "172.30.0.6"]),
-            interface("eth2", &["fd00::2"]),
-            interface("eth3", &["172.31.0.7", "fe80::7", "fd00:1::7"]),
-        ]
-    }
-
-    fn prefixed(address: &str) -> IpNetwork {
-        let ip: IpAddr = address.parse().unwrap();
-        IpNetwork::new(ip, if ip.is_ipv4() { 24 } else { 64 }).unwrap()
-    }
-
-    fn of_families(choice: &UplinkChoice, node: &[&str], v6: bool) -> Result<Uplink, String> {
-        let node: Vec<IpAddr> = node.iter().map(|a| a.parse().unwrap()).collect();
-        let by_route = |_| "10.0.2.15".parse().ok();
-        choose(
-            choice,
-            &interfaces(),
-            &node,
-            Families { v4: true, v6 },
-            by_route,
-        )
-        .map_err(|error| error.to_string())
-    }
-
-    fn chosen(choice: &UplinkChoice, node: &[&str]) -> Result<(String, String, String), String> {
-        let found = of_families(choice, node, false)?;
-        let v4 = found.v4.unwrap();
-        let (local, public) = (v4.local.to_string(), v4.public_ip.to_string());
-        Ok((found.device.to_string(), local, public))
-    }
-
-    fn three(device: &str, local: &str, public: &str) -> Result<(String, String, String), String> {
-        Ok((device.to_owned(), local.to_owned(), public.to_owned()))
-    }
-
-    #[test]
-    fn the_nodes_address_wins_over_the_default_route() {
-        let choice = UplinkChoice::default();
-        assert_eq!(
-            chosen(&choice, &["172.30.0.6"]),
-            three("eth1", "172.30.0.6", "172.30.0.6")
-        );
-        assert_eq!(
-            chosen(&choice, &["192.168.9.9"]),
-            three("eth0", "10.0.2.15", "10.0.2.15")
-        );
-    }
-
-    #[test]
-    fn flags_win_in_flannels_order() {
-        let mut choice = UplinkChoice {
-            can_reach: Some("10.0.2.2".parse().unwrap()),
-            ..UplinkChoice::default()
-        };
-        assert_eq!(
-            chosen(&choice, &["172.30.0.6"]),
-            three("eth0", "10.0.2.15", "10.0.2.15")
-        );
-        choice.expressions = vec![Regex::new(r"^172\.30").unwrap()];
-        assert_eq!(
-            chosen(&choice, &[]),
-            three("eth1", "172.30.0.5", "172.30.0.5")
-        );
-        choice.interfaces = vec!["eth9".to_owned(), "10.0.2.15".to_owned()];
-        assert_eq!(
-            chosen(&choice, &[]),
-            three("eth0", "10.0.2.15", "10.0.2.15")
-        );
-    }
-
-    #[test]
-    fn a_public_address_need_not_be_local() {
-        let mut choice = UplinkChoice {
-            public_ip: Some("203.0.113.9".parse().unwrap()),
-            ..UplinkChoice::default()
-        };
-        assert_eq!(
-            chosen(&choice, &[]),
-            three("eth0", "10.0.2.15", "203.0.113.9")
-        );
-        choice.public_ip = Some("172.30.0.6".parse().unwrap());
-        assert_eq!(
-            chosen(&choice, &[]),
-            three("eth1", "172.30.0.6", "172.30.0.6")
-        );
-    }
-
-    #[test]
-    fn both_families_are_taken_from_one_interface() {
-        let found = of_families(&UplinkChoice::default(), &["172.31.0.7"], true).unwrap();
-        assert_eq!(found.device.as_str(), "eth3");
-        assert_eq!(found.v4.unwrap().local.to_string(), "172.31.0.7");
-        assert_eq!(found.v6.unwrap().public_ip.to_string(), "fd00:1::7");
-        let adjacent: Vec<String> = found.adjacent.iter().map(ToString::to_string).collect();
-        assert_eq!(adjacent, ["172.31.0.0/24", "fd00:1::/64"]);
-        assert_eq!(
-            of_families(&UplinkChoice::default(), &["172.30.0.6"], true).unwrap_err(),
-            "interface eth1 has no global IPv6 address; give it one or name another with --iface"
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_used_is_named() {
-        let mut choice = UplinkChoice {
-            interfaces: vec!["eth9".to_owned()],
-            ..UplinkChoice::default()
-        };
-        assert_eq!(
-            chosen(&choice, &[]).unwrap_err(),
-            "no interface matches eth9; name one with --iface"
-        );
-        choice.interfaces = vec!["eth2".to_owned()];
-        assert_eq!(
-            chosen(&choice, &[]).unwrap_err(),
-            "interface eth2 has no global IPv4 address; give it one or name another with --iface"
-        );
-    }
-
-    #[test]
-    fn the_kernel_tells_the_source_to_loopback() {
-        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        assert_eq!(kernel_source_to(loopback), Some(loopback));
-    }
-}
+mod tests;

@@ -14,17 +14,17 @@ pub use owned::Owned;
 pub use saved::{Chain, Saved};
 
 /// One rule: the words after `-A CHAIN`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Rule(Vec<String>);
 
 /// Changes to one table, made by one `iptables-restore` in this order, all or none.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Batch {
     table: String,
     lines: Vec<Line>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Line {
     command: &'static str,
     chain: String,

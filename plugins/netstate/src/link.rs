@@ -12,7 +12,7 @@ use crate::numbers::{Mtu, Vni};
 ///
 /// As a wish, `None` leaves the choice to the kernel; as an observation everything is filled in
 /// that the kernel tells.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Link {
     /// Its name.
     pub name: IfName,
@@ -32,7 +32,7 @@ pub struct Link {
 }
 
 /// What an interface is, with what only such an interface has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum LinkKind {
     /// One end of a pair; creating it creates the other end too.
@@ -78,7 +78,7 @@ pub enum LinkKind {
 }
 
 /// The other end of a new veth pair.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VethPeer {
     /// Its name.
     pub name: IfName,
@@ -89,7 +89,7 @@ pub struct VethPeer {
 }
 
 /// What a VXLAN device has beyond other devices.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Vxlan {
     /// Network identifier.
     pub vni: Vni,
@@ -107,7 +107,7 @@ pub struct Vxlan {
 }
 
 /// What a macvlan device has beyond other devices.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Macvlan {
     /// The device it is on.
     pub lower: IfName,
@@ -118,7 +118,7 @@ pub struct Macvlan {
 }
 
 /// Who reaches whom among macvlan devices of one lower device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MacvlanMode {
     /// Nobody each other.
     Private,
@@ -131,7 +131,7 @@ pub enum MacvlanMode {
 }
 
 /// How an ipvlan device passes packets on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum IpvlanMode {
     /// Like a switch, broadcasts included.
     L2,
@@ -235,7 +235,7 @@ impl LinkKind {
 }
 
 /// The VLANs of a bridge port.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PortVlans {
     /// Whether the port keeps those that it has from the bridge.
     pub keep: bool,

@@ -15,7 +15,7 @@ pub use rule::{Addresses, CtStates, DeviceName, FibKind, Mark, Match, Reject, Ru
 pub use shared::{ChainRef, Owner, SharedRule, SharedRules, SharedTable};
 
 /// A table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Table {
     /// Which packets it sees.
     pub family: TableFamily,
@@ -44,7 +44,7 @@ pub enum TableFamily {
 }
 
 /// A named set of addresses or prefixes of one family.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Set {
     /// IPv4 or IPv6.
     pub family: Family,
@@ -65,7 +65,7 @@ pub enum Family {
 }
 
 /// A chain: a base chain if it has a hook, else one to jump to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Chain {
     /// Where packets enter it.
     pub base: Option<Base>,
@@ -74,7 +74,7 @@ pub struct Chain {
 }
 
 /// What makes a chain a base chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Base {
     /// `filter` or `nat`.
     pub kind: ChainKind,
@@ -87,7 +87,7 @@ pub struct Base {
 }
 
 /// The type of a base chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ChainKind {
     /// Every packet.
     Filter,
@@ -98,7 +98,7 @@ pub enum ChainKind {
 }
 
 /// A netfilter hook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Hook {
     /// Before routing.
     Prerouting,
@@ -113,7 +113,7 @@ pub enum Hook {
 }
 
 /// The end of a base chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Policy {
     /// Let the packet go on.
     Accept,

@@ -27,6 +27,8 @@ pub struct Report {
     pub puts: usize,
     /// Entries removed.
     pub deletes: usize,
+    /// How many of both somebody else had changed.
+    pub drift: usize,
     /// What did not work, in the order in which it happened.
     pub errors: Vec<Failure>,
 }
@@ -114,8 +116,12 @@ where
             .map(|c| std::mem::take(&mut c.puts))
             .unwrap_or_default();
         for (key, value) in &puts {
+            let strayed = self.target.has_strayed(key);
             match self.target.put(key, value) {
-                Ok(()) => report.puts += 1,
+                Ok(()) => {
+                    report.puts += 1;
+                    report.drift += usize::from(strayed);
+                }
                 Err(error) => {
                     report
                         .errors
@@ -128,8 +134,12 @@ where
     fn delete(&mut self, report: &mut Report) {
         let keys = self.change.take().map(|c| c.deletes).unwrap_or_default();
         for key in &keys {
+            let strayed = self.target.has_strayed(key);
             match self.target.delete(key) {
-                Ok(()) => report.deletes += 1,
+                Ok(()) => {
+                    report.deletes += 1;
+                    report.drift += usize::from(strayed);
+                }
                 Err(error) => {
                     report
                         .errors

@@ -29,6 +29,12 @@ pub trait Target {
     /// # Errors
     /// When the table refuses.
     fn delete(&mut self, key: &Self::Key) -> Result<(), Self::Error>;
+
+    /// Whether the last observation found `key` other than this Target had left it: somebody else
+    /// has changed it. A Target that remembers nothing cannot tell.
+    fn has_strayed(&self, _: &Self::Key) -> bool {
+        false
+    }
 }
 
 impl<T: Target + ?Sized> Target for &mut T {
@@ -46,5 +52,9 @@ impl<T: Target + ?Sized> Target for &mut T {
 
     fn delete(&mut self, key: &Self::Key) -> Result<(), Self::Error> {
         (**self).delete(key)
+    }
+
+    fn has_strayed(&self, key: &Self::Key) -> bool {
+        (**self).has_strayed(key)
     }
 }

@@ -17,7 +17,7 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 pub struct Key([u8; 32]);
 
 /// What a device has of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Device {
     /// Its private key.
     pub private_key: Key,
@@ -26,7 +26,7 @@ pub struct Device {
 }
 
 /// Which peer of which device.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerKey {
     /// The device.
     pub device: IfName,
@@ -35,7 +35,7 @@ pub struct PeerKey {
 }
 
 /// What a device knows of a peer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Peer {
     /// Where it listens.
     pub endpoint: SocketAddr,

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use pretty_assertions::assert_eq;
 use proptest::collection::{btree_map, btree_set};
 use proptest::prelude::*;
-use towline_netstate::{Cached, Report, Target, Wanted, reconcile};
+use towline_netstate::{Cached, Kept, Report, Target, Wanted, reconcile};
 
 type Log = Rc<RefCell<Vec<String>>>;
 
@@ -88,6 +88,7 @@ fn puts_go_in_listed_order_and_deletes_in_reverse() {
         Report {
             puts: 2,
             deletes: 2,
+            drift: 0,
             errors: vec![]
         }
     );
@@ -147,6 +148,7 @@ fn a_cached_table_is_read_once_until_told_or_failed() {
         Report {
             puts: 1,
             deletes: 1,
+            drift: 0,
             errors: vec![]
         }
     );
@@ -172,6 +174,72 @@ fn a_cached_table_is_read_once_until_told_or_failed() {
         3,
         "a failed change asks for a real look"
     );
+}
+
+/// What a table that remembers says of changes that nobody asked for.
+fn counts_what_others_change<T>(mut table: T, inner: fn(&mut T) -> &mut Memory, look: fn(&mut T))
+where
+    T: Target<Key = u8, Value = u8, Error = &'static str>,
+{
+    let mut pass = |wanted: &[(u8, u8)], change: fn(&mut Memory)| {
+        change(inner(&mut table));
+        look(&mut table);
+        let wanted = wanted.iter().copied().collect();
+        let report = reconcile(&mut [&mut Wanted::new("t", &mut table, &wanted)]);
+        (report.puts, report.deletes, report.drift)
+    };
+    let none: fn(&mut Memory) = |_| {};
+    assert_eq!(
+        pass(&[(1, 1), (2, 2)], none),
+        (2, 1, 0),
+        "found at the start"
+    );
+    assert_eq!(pass(&[(1, 1), (2, 2), (3, 3)], none), (1, 0, 0), "wanted");
+    let damage: fn(&mut Memory) = |memory| {
+        memory.rows = BTreeMap::from([(1, 9), (2, 2), (7, 7)]);
+    };
+    // At the same time as another change, and beside one that cannot be done.
+    let refuse: fn(&mut Memory) = |memory| {
+        memory.refused = BTreeSet::from([4]);
+    };
+    assert_eq!(pass(&[(1, 1), (3, 3), (4, 4)], refuse), (0, 1, 0));
+    assert_eq!(pass(&[(1, 1), (2, 2), (3, 3), (4, 4)], damage), (2, 1, 3));
+    assert_eq!(pass(&[(1, 1), (2, 2), (3, 3), (4, 4)], none), (0, 0, 0));
+    let gone: fn(&mut Memory) = |memory| {
+        memory.refused.clear();
+        memory.rows.remove(&1);
+    };
+    assert_eq!(
+        pass(&[(2, 2), (3, 3), (4, 4)], gone),
+        (1, 0, 0),
+        "gone as it should"
+    );
+}
+
+#[test]
+fn what_others_change_is_told_from_what_is_wanted_otherwise() {
+    let log = Log::default();
+    let kept = Kept::new(memory("kept", &[(9, 9)], &log));
+    counts_what_others_change(kept, Kept::inner, |_| {});
+    let cached = Cached::new(memory("cached", &[(9, 9)], &log));
+    counts_what_others_change(cached, Cached::inner, Cached::forget);
+}
+
+#[test]
+fn what_we_took_away_ourselves_is_nobodys_change() {
+    let log = Log::default();
+    let mut kept = Kept::new(memory("kept", &[(1, 1)], &log));
+    let wanted = BTreeMap::from([(1, 1)]);
+    let pass = |kept: &mut Kept<Memory>| {
+        let report = reconcile(&mut [&mut Wanted::new("t", kept, &wanted)]);
+        (report.puts, report.drift)
+    };
+    assert_eq!(pass(&mut kept), (0, 0));
+    kept.inner().rows.clear();
+    kept.forget();
+    assert_eq!(pass(&mut kept), (1, 0));
+    kept.inner().rows.clear();
+    assert_eq!(pass(&mut kept), (1, 1));
 }
 
 proptest! {

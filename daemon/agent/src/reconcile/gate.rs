@@ -62,4 +62,8 @@ impl<R: Reconciler> Reconciler for Gated<R> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.pass(cluster, pass)
     }
+
+    fn concerned_by(before: &Cluster, now: &Cluster) -> bool {
+        R::concerned_by(before, now)
+    }
 }

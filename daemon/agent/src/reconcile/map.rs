@@ -54,6 +54,10 @@ impl<K: Ord + Clone, V: Eq + Clone> Target for Map<K, V> {
     fn delete(&mut self, key: &K) -> Result<(), String> {
         self.cached.delete(key)
     }
+
+    fn has_strayed(&self, key: &K) -> bool {
+        self.cached.has_strayed(key)
+    }
 }
 
 impl<K: Ord + Clone, V: Eq + Clone> Target for Erased<K, V> {

@@ -13,7 +13,7 @@ use hostnet::iptables::IptablesTarget;
 use hostnet::{ErrorKind, NftTarget, Nftables};
 use netstate::iptables::Owned;
 use netstate::nft::{Family, Table};
-use netstate::{Failure, Report, Target as _, Wanted, reconcile};
+use netstate::{Failure, Kept, Report, Target as _, Wanted, reconcile};
 
 use super::run::{Pass, Reconciler, merge};
 use super::succession::Succession;
@@ -37,7 +37,7 @@ pub struct MasqueradeSettings {
 
 /// The loop that keeps `inet towline`, or our chains in iptables.
 pub struct MasqueradeLoop {
-    nftables: NftTarget,
+    nftables: Kept<NftTarget>,
     chains: Vec<Chains>,
     succession: Succession,
     rules: Options,
@@ -46,13 +46,15 @@ pub struct MasqueradeLoop {
     refusals: bool,
     /// Nothing of an earlier run with the other backend is left.
     settled: bool,
+    /// This node has had a subnet, so that there may be pods.
+    has_had_subnet: bool,
 }
 
 /// Our chain in one table of one family.
 struct Chains {
     family: Family,
     table: &'static str,
-    target: IptablesTarget,
+    target: Kept<IptablesTarget>,
 }
 
 // === impl MasqueradeSettings ===
@@ -82,17 +84,18 @@ impl MasqueradeLoop {
             tables.map(|(table, chain)| Chains {
                 family,
                 table,
-                target: IptablesTarget::new(family, table, &[chain]),
+                target: Kept::new(IptablesTarget::new(family, table, &[chain])),
             })
         });
         Ok(Self {
-            nftables: NftTarget::new(Nftables::open()?, TABLE),
+            nftables: Kept::new(NftTarget::new(Nftables::open()?, TABLE)),
             chains: chains.collect(),
             succession: Succession::open(&settings.healthz)?,
             rules: settings.options.rules,
             backend: settings.options.backend,
             refusals: settings.refusals,
             settled: false,
+            has_had_subnet: false,
         })
     }
 
@@ -191,11 +194,15 @@ impl MasqueradeLoop {
             MasqueradeBackend::Iptables => self.refusals.then(refusals),
         };
         let table = table.map(|table| (table.name.clone(), table));
-        let mut all = differences("nftables", &mut self.nftables, &table.into_iter().collect())?;
+        let mut all = differences(
+            "nftables",
+            self.nftables.inner(),
+            &table.into_iter().collect(),
+        )?;
         if self.backend == MasqueradeBackend::Iptables {
             for chains in &mut self.chains {
                 let wanted = owned(cluster, &self.rules, chains.family, chains.table);
-                all.extend(differences("iptables", &mut chains.target, &wanted)?);
+                all.extend(differences("iptables", chains.target.inner(), &wanted)?);
             }
         }
         Ok(all)
@@ -232,11 +239,22 @@ impl Reconciler for MasqueradeLoop {
         NAME
     }
 
+    /// Nodes, leases and this node's addresses are all that rules are computed from.
+    fn concerned_by(before: &Cluster, now: &Cluster) -> bool {
+        (&before.nodes, &before.leases, &before.this_node)
+            != (&now.nodes, &now.leases, &now.this_node)
+    }
+
     fn pass(&mut self, cluster: &Arc<Cluster>, pass: Pass) -> Report {
-        if let Leases::InStore { own: None, .. } = cluster.leases {
+        let has_subnet = cluster
+            .own_lease()
+            .is_some_and(|own| !own.subnets.is_empty());
+        if !has_subnet && (self.has_had_subnet || matches!(cluster.leases, Leases::InStore { .. }))
+        {
             // Not known yet, or lost: what pods there are go on as they do.
             return Report::default();
         }
+        self.has_had_subnet |= has_subnet;
         let mut report = match self.backend {
             MasqueradeBackend::Nftables => {
                 let mut report = self.keep_table(Some(masquerade(cluster, &self.rules)));

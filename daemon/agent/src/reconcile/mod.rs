@@ -18,5 +18,7 @@ mod tests;
 pub use self::gate::{Gate, Gated};
 pub use self::map::Map;
 pub use self::nudge::nudges;
-pub use self::overlay_device::{AddressTarget, ChecksumTarget, SysctlTarget, Vtep, VtepTarget};
+pub use self::overlay_device::{
+    AddressTarget, ChecksumTarget, MARK, SysctlTarget, Vtep, VtepTarget,
+};
 pub use self::run::{Panicked, Pass, Reconciler, run};

@@ -1,5 +1,6 @@
 //! The overlay: devices, addresses, kernel parameters, peers' tables and the subnet file.
 
+mod choice;
 mod key_file;
 mod look;
 mod plan;
@@ -15,18 +16,18 @@ use desired::routes::{RouteProblem, RouteTables, routes};
 use hostnet::{Changes, Netlink, RouteTarget};
 use ipnetwork::IpNetwork;
 use netstate::wireguard::Key;
-use netstate::{Failure, Report, Wanted, reconcile};
+use netstate::{Failure, IfName, Kept, Report, Stage, Wanted, reconcile};
 use tokio::sync::watch;
 
-use self::plan::{Facts, Plan, asked, asked_choice, device_name, plan};
-use self::tunnel::Tunnel;
+use self::plan::{Facts, Plan, device_name, plan};
+use self::tunnel::{Content, Tunnel};
 use super::overlay_device::SysctlTarget;
 use super::run::{Pass, Reconciler, merge};
 use crate::config::{BackendConf, Config, NetConf, OverlayOptions, UplinkChoice};
 use crate::host;
 use crate::lease::Lease;
 use crate::subnet_file::{SubnetEnv, SubnetFiles};
-use crate::uplink::{Families, Uplink, choose, kernel_source_to};
+use crate::uplink::Uplink;
 
 pub use self::remove::{Removed, remove};
 
@@ -53,8 +54,11 @@ pub struct OverlayLoop {
     settings: OverlaySettings,
     netlink: Netlink,
     tunnels: Vec<Tunnel>,
-    forwarding: SysctlTarget,
-    routes: RouteTarget,
+    forwarding: Kept<SysctlTarget>,
+    routes: Kept<RouteTarget>,
+    files: Kept<SubnetFiles>,
+    /// The interface that was chosen last.
+    uplink: Option<Uplink>,
     tx_checksum: Option<bool>,
     wireguard_key: Option<Key>,
     lease: watch::Sender<Option<Lease>>,
@@ -62,6 +66,15 @@ pub struct OverlayLoop {
     waiting_said: bool,
     /// This node's subnets of late, which its pods' addresses are from.
     held: Vec<IpNetwork>,
+}
+
+/// A plan, and what was found on the way to it.
+struct Planned {
+    plan: Plan,
+    /// Why the interface is still the one that was chosen before, if it would not be chosen now.
+    doubt: Option<String>,
+    /// Devices of an earlier configuration.
+    former: Vec<IfName>,
 }
 
 // === impl OverlaySettings ===
@@ -101,11 +114,15 @@ impl OverlayLoop {
         Ok(Self {
             netlink: Netlink::open()?,
             tunnels: open_tunnels(&settings.net)?,
-            forwarding: SysctlTarget::new(forwarding(&settings.net).into_keys().collect()),
+            forwarding: Kept::new(SysctlTarget::new(
+                forwarding(&settings.net).into_keys().collect(),
+            )),
             tx_checksum: settings.options.tx_checksum.wanted(&host::kernel_release()),
             wireguard_key,
-            routes: RouteTarget::new(Netlink::open()?),
             held: settings.subnet_files.held(),
+            routes: Kept::new(RouteTarget::new(Netlink::open()?)),
+            files: Kept::new(settings.subnet_files.clone()),
+            uplink: None,
             settings,
             lease,
             problems: Vec::new(),
@@ -122,11 +139,18 @@ impl OverlayLoop {
     pub fn changes(&self) -> hostnet::Result<Changes> {
         let devices = self.tunnels.iter().map(|tunnel| tunnel.name.clone());
         let changes = Changes::open_with_neighbours(devices.collect())?;
-        Ok(changes.without(&[self.routes.port()?]))
+        Ok(changes.without(&[self.routes.table().port()?]))
     }
 
-    fn plan(&mut self, cluster: &Cluster) -> Result<Plan, String> {
-        let uplink = self.uplink(cluster)?;
+    fn plan(&mut self, cluster: &Cluster) -> Result<Planned, String> {
+        let interfaces = host::interfaces(&mut self.netlink).map_err(|e| e.to_string())?;
+        let is_wanted = |name: &IfName| self.tunnels.iter().any(|tunnel| tunnel.name == *name);
+        let (ours, others): (Vec<_>, Vec<_>) = interfaces
+            .into_iter()
+            .partition(|one| one.ours || is_wanted(&one.name));
+        let names = ours.into_iter().map(|interface| interface.name);
+        let former = names.filter(|name| !is_wanted(name)).collect();
+        let (uplink, doubt) = self.uplink(cluster, &others)?;
         let mut macs = [None, None];
         for tunnel in &mut self.tunnels {
             macs[usize::from(!tunnel.v4)] = tunnel.mac().map_err(|error| error.to_string())?;
@@ -138,51 +162,81 @@ impl OverlayLoop {
             wireguard_key: self.wireguard_key,
             blackhole: self.settings.options.blackhole,
         };
-        plan(&self.settings.net, cluster, &facts)
+        Ok(Planned {
+            plan: plan(&self.settings.net, cluster, &facts)?,
+            doubt,
+            former,
+        })
     }
 
-    fn uplink(&mut self, cluster: &Cluster) -> Result<Uplink, String> {
-        let mut interfaces = host::interfaces(&mut self.netlink).map_err(|e| e.to_string())?;
-        let is_ours = |name| self.tunnels.iter().any(|tunnel| tunnel.name == name);
-        interfaces.retain(|interface| !is_ours(interface.name.clone()));
-        let node = cluster
-            .own_node()
-            .map(|node| node.addresses.clone())
-            .unwrap_or_default();
-        let families = Families {
-            v4: self.settings.net.v4.is_some(),
-            v6: self.settings.net.v6.is_some(),
-        };
-        let choice = asked_choice(&self.settings.uplink, &asked(cluster));
-        choose(&choice, &interfaces, &node, families, kernel_source_to).map_err(|e| e.to_string())
-    }
-
-    fn set_up_devices(&mut self, plan: &Plan) -> Report {
-        let mut report = Report::default();
+    /// Those devices of `plan` that are not there in spite of it.
+    fn set_up_devices(&mut self, plan: &Plan, report: &mut Report) -> Vec<IfName> {
+        let mut missing = Vec::new();
         for device in &plan.devices {
             let mut tunnels = self.tunnels.iter_mut();
-            if let Some(tunnel) = tunnels.find(|tunnel| tunnel.name == device.name) {
-                merge(&mut report, tunnel.set_up(device));
+            let Some(tunnel) = tunnels.find(|tunnel| tunnel.name == device.name) else {
+                continue;
+            };
+            let done = tunnel.set_up(device);
+            if tunnel.take_remade() {
+                self.routes.forget();
             }
+            if !done.errors.is_empty() && !matches!(self.netlink.link(&device.name), Ok(Some(_))) {
+                missing.push(device.name.clone());
+            }
+            merge(report, done);
         }
-        report
+        missing
     }
 
-    fn set_up_peers(&mut self, cluster: &Cluster, lease: &Lease) -> Report {
-        let tables = routes(cluster, &lease.overlay);
+    /// Everything of all tables in one order: first what is added, whatever the table, and in the end
+    /// what is removed, so that a peer that is reached by another way now is never without one. What
+    /// a `missing` device would carry waits for it.
+    fn set_up_peers(&mut self, cluster: &Cluster, lease: &Lease, missing: &[IfName]) -> Report {
+        let mut tables = routes(cluster, &lease.overlay);
         self.tell(&tables);
+        let is_missing = |name: &IfName| missing.contains(name);
+        tables
+            .routes
+            .retain(|_, route| !route.device.as_ref().is_some_and(is_missing));
+        let contents: Vec<Option<Content>> = self
+            .tunnels
+            .iter()
+            .map(|tunnel| {
+                let mut subnets = lease.subnets.iter();
+                let subnet = subnets.find(|one| one.is_ipv4() == tunnel.v4)?;
+                let content = tunnel.content(*subnet, &tables);
+                (!is_missing(&tunnel.name)).then_some(content)
+            })
+            .collect();
         let sysctls = forwarding(&self.settings.net);
-        let mut forwarding = Wanted::new("sysctl", &mut self.forwarding, &sysctls);
-        let mut report = reconcile(&mut [&mut forwarding]);
-        for tunnel in &mut self.tunnels {
-            let subnet = lease.subnets.iter().find(|one| one.is_ipv4() == tunnel.v4);
-            if let Some(subnet) = subnet {
-                merge(&mut report, tunnel.fill(*subnet, &tables));
+        let forwarding = Wanted::new("sysctl", &mut self.forwarding, &sysctls);
+        let mut stages: Vec<Box<dyn Stage + '_>> = vec![Box::new(forwarding)];
+        for (tunnel, content) in self.tunnels.iter_mut().zip(&contents) {
+            if let Some(content) = content {
+                stages.extend(tunnel.stages(content));
             }
         }
-        let mut routes = Wanted::new("routes", &mut self.routes, &tables.routes);
-        merge(&mut report, reconcile(&mut [&mut routes]));
-        report
+        let routes = Wanted::new("routes", &mut self.routes, &tables.routes);
+        stages.push(Box::new(routes));
+        let mut stages: Vec<&mut dyn Stage> =
+            stages.iter_mut().map(|one| &mut **one as _).collect();
+        reconcile(&mut stages)
+    }
+
+    /// Removes devices of an earlier configuration, after everything that this one asks for is there.
+    fn remove_former(&mut self, former: &[IfName], report: &mut Report) {
+        for name in former {
+            match self.netlink.delete_link(name) {
+                Ok(()) => {
+                    tracing::info!(device = %name, "overlay device of an earlier configuration is removed");
+                    report.deletes += 1;
+                }
+                Err(error) => report
+                    .errors
+                    .push(failure("delete", name.to_string(), &error)),
+            }
+        }
     }
 
     /// Says which nodes are left out, when that changes.
@@ -195,15 +249,20 @@ impl OverlayLoop {
         }
     }
 
-    fn write_subnet_files(&mut self, lease: &Lease) -> Report {
+    /// What the subnet files must hold.
+    fn subnet_files(&self, lease: &Lease) -> BTreeMap<PathBuf, String> {
         let env = SubnetEnv {
             networks: self.settings.net.networks().collect(),
             subnets: lease.subnets.clone(),
             mtu: lease.mtu,
             ip_masq: self.settings.options.rules.masquerade,
         };
-        let wanted = self.settings.subnet_files.wanted(&env);
-        let mut files = Wanted::new("subnet-file", &mut self.settings.subnet_files, &wanted);
+        self.settings.subnet_files.wanted(&env)
+    }
+
+    fn write_subnet_files(&mut self, lease: &Lease) -> Report {
+        let wanted = self.subnet_files(lease);
+        let mut files = Wanted::new("subnet-file", &mut self.files, &wanted);
         reconcile(&mut [&mut files])
     }
 
@@ -243,25 +302,41 @@ impl Reconciler for OverlayLoop {
         NAME
     }
 
+    /// Nodes and leases are all that a plan is computed from.
+    fn concerned_by(before: &Cluster, now: &Cluster) -> bool {
+        (&before.nodes, &before.leases) != (&now.nodes, &now.leases)
+    }
+
     /// Devices first, because a store may give a subnet only to a node that can say how it is
     /// reached; everything else once there is a subnet.
     fn pass(&mut self, cluster: &Arc<Cluster>, _: Pass) -> Report {
-        let plan = match self.plan(cluster) {
-            Ok(plan) => plan,
+        let Planned {
+            plan,
+            doubt,
+            former,
+        } = match self.plan(cluster) {
+            Ok(planned) => planned,
             Err(message) => return failed(message),
         };
-        let mut report = self.set_up_devices(&plan);
-        if !report.errors.is_empty() {
-            return report;
-        }
+        let mut report = doubt.map(failed).unwrap_or_default();
+        let missing = self.set_up_devices(&plan, &mut report);
         let lease = plan.lease;
         self.say_waiting(cluster, !lease.is_up());
         if lease.is_up() {
             self.tell_of_move(&lease);
-            merge(&mut report, self.set_up_peers(cluster, &lease));
-            merge(&mut report, self.write_subnet_files(&lease));
+            merge(&mut report, self.set_up_peers(cluster, &lease, &missing));
+            // No pod is made for a family that is not carried.
+            if missing.is_empty() {
+                merge(&mut report, self.write_subnet_files(&lease));
+            }
+            if report.errors.is_empty() {
+                self.remove_former(&former, &mut report);
+            }
         }
-        self.announce(lease);
+        // Nobody is told of a device that is not there.
+        if missing.is_empty() {
+            self.announce(lease);
+        }
         report
     }
 }
@@ -287,16 +362,19 @@ fn forwarding(net: &NetConf) -> BTreeMap<String, String> {
     families.map(SysctlTarget::for_forwarding).collect()
 }
 
-/// A pass that could not work out what it wants.
+/// What a pass could not work out.
 fn failed(message: String) -> Report {
-    let failure = Failure {
-        table: NAME,
-        action: "compute",
-        key: String::new(),
-        message,
-    };
     Report {
-        errors: vec![failure],
+        errors: vec![failure("compute", String::new(), &message)],
         ..Report::default()
+    }
+}
+
+fn failure(action: &'static str, key: String, error: &dyn std::fmt::Display) -> Failure {
+    Failure {
+        table: NAME,
+        action,
+        key,
+        message: error.to_string(),
     }
 }

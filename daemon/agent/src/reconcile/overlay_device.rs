@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use hostnet::{LinkDetails, LinkInfo, Netlink, Result, sysctl};
+use hostnet::{Error, ErrorKind, LinkDetails, LinkInfo, Netlink, Result, sysctl};
 use ipnetwork::IpNetwork;
 use netstate::{Address, IfName, Link, LinkKind, MacAddr, Mtu, Target, Vxlan};
+use nix::errno::Errno;
 
 /// An overlay device as it should be or is.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Vtep {
     /// What it is, which cannot be changed once it exists.
     pub kind: LinkKind,
@@ -17,13 +18,20 @@ pub struct Vtep {
     pub mtu: Option<Mtu>,
     /// Whether it is up.
     pub up: bool,
+    /// Whether it has [`MARK`].
+    pub marked: bool,
 }
+
+/// The alias of every device that is this daemon's, made or adopted by it. By it those of an earlier
+/// configuration are known, and nobody else's are taken for one.
+pub const MARK: &str = "towline overlay";
 
 /// The one device called `name`.
 #[derive(Debug)]
 pub struct VtepTarget {
     netlink: Netlink,
     name: IfName,
+    remade: bool,
 }
 
 /// Whether the one device called `name` leaves checksums to what is below it.
@@ -53,7 +61,17 @@ impl VtepTarget {
     /// Works on `netlink`'s namespace.
     #[must_use]
     pub const fn new(netlink: Netlink, name: IfName) -> Self {
-        Self { netlink, name }
+        Self {
+            netlink,
+            name,
+            remade: false,
+        }
+    }
+
+    /// Whether it has been taken away and made anew since this was asked last, and with it everything
+    /// that was on it.
+    pub const fn take_remade(&mut self) -> bool {
+        std::mem::replace(&mut self.remade, false)
     }
 
     /// The Ethernet address of the device that is there.
@@ -68,7 +86,43 @@ impl VtepTarget {
         let mut link = Link::new(self.name.clone(), wanted.kind.clone()).up();
         link.mac = wanted.mac;
         link.mtu = wanted.mtu;
-        self.netlink.create_link(&link)
+        self.netlink
+            .create_link(&link)
+            .map_err(|error| with_remedy(error, wanted))?;
+        self.netlink.set_alias(&self.name, MARK)
+    }
+
+    /// Whether the kernel would make `wanted`, which it does not beside another VXLAN device with the
+    /// same network and port.
+    ///
+    /// # Errors
+    /// With that device's name.
+    fn has_room(&mut self, wanted: &Vtep) -> Result<()> {
+        let LinkKind::Vxlan(ours) = &wanted.kind else {
+            return Ok(());
+        };
+        let is_v6 = |one: &Vxlan| one.local.is_some_and(|local| local.is_ipv6());
+        let clashes = |one: &Vxlan| {
+            (one.vni, one.port, one.gbp) == (ours.vni, ours.port, ours.gbp)
+                && is_v6(one) == is_v6(ours)
+        };
+        let links = self.netlink.links()?;
+        let others = links.iter().filter(|link| link.name != self.name);
+        let Some(other) = others
+            .into_iter()
+            .find(|link| link.vxlan.as_ref().is_some_and(clashes))
+        else {
+            return Ok(());
+        };
+        Err(Error {
+            operation: "create link",
+            object: self.name.to_string(),
+            kind: ErrorKind::Exists,
+            reason: format!(
+                "{} has VNI {} and port {} already; remove it, or set another VNI or Port on every node",
+                other.name, ours.vni, ours.port
+            ),
+        })
     }
 
     fn kind(&mut self, link: &LinkInfo) -> Result<LinkKind> {
@@ -90,7 +144,7 @@ impl VtepTarget {
 impl Target for VtepTarget {
     type Key = IfName;
     type Value = Vtep;
-    type Error = hostnet::Error;
+    type Error = Error;
 
     fn observe(&mut self) -> Result<BTreeMap<IfName, Vtep>> {
         let Some(link) = self.netlink.link(&self.name)? else {
@@ -101,6 +155,7 @@ impl Target for VtepTarget {
             mac: link.mac,
             mtu: link.mtu,
             up: link.up,
+            marked: link.alias == MARK,
         };
         Ok(BTreeMap::from([(link.name, vtep)]))
     }
@@ -108,10 +163,16 @@ impl Target for VtepTarget {
     /// Changes what can be changed; one of another kind or with other parameters is made anew.
     fn put(&mut self, name: &IfName, wanted: &Vtep) -> Result<()> {
         match self.observe()?.remove(name) {
-            None => self.create(wanted),
+            None => {
+                self.has_room(wanted)?;
+                self.create(wanted)
+            }
             Some(found) if found.kind != wanted.kind => {
+                // Before anything is taken away.
+                self.has_room(wanted)?;
                 tracing::info!(device = %name, ?found, ?wanted, "overlay device is made anew");
                 self.netlink.delete_link(name)?;
+                self.remade = true;
                 self.create(wanted)
             }
             Some(found) => {
@@ -120,6 +181,9 @@ impl Target for VtepTarget {
                 }
                 if let Some(mtu) = wanted.mtu.filter(|mtu| found.mtu != Some(*mtu)) {
                     self.netlink.set_mtu(name, mtu)?;
+                }
+                if wanted.marked && !found.marked {
+                    self.netlink.set_alias(name, MARK)?;
                 }
                 self.netlink.set_up(name)
             }
@@ -144,7 +208,7 @@ impl ChecksumTarget {
 impl Target for ChecksumTarget {
     type Key = IfName;
     type Value = bool;
-    type Error = hostnet::Error;
+    type Error = Error;
 
     fn observe(&mut self) -> Result<BTreeMap<IfName, bool>> {
         let on = self.netlink.tx_checksum_offload(&self.name)?;
@@ -178,7 +242,7 @@ impl AddressTarget {
 impl Target for AddressTarget {
     type Key = IpNetwork;
     type Value = ();
-    type Error = hostnet::Error;
+    type Error = Error;
 
     fn observe(&mut self) -> Result<BTreeMap<IpNetwork, ()>> {
         let found = self.netlink.addresses(&self.device)?;
@@ -193,7 +257,21 @@ impl Target for AddressTarget {
     }
 
     fn put(&mut self, ip: &IpNetwork, (): &()) -> Result<()> {
-        self.netlink.add_address(&self.device, &Address::new(*ip))
+        let address = Address::new(*ip);
+        match self.netlink.add_address(&self.device, &address) {
+            // IPv6 has an address once, whatever its prefix.
+            Err(error) if error.is_exists() => {
+                for other in self
+                    .observe()?
+                    .into_keys()
+                    .filter(|one| one.ip() == ip.ip())
+                {
+                    self.netlink.delete_address(&self.device, other)?;
+                }
+                self.netlink.add_address(&self.device, &address)
+            }
+            result => result,
+        }
     }
 
     fn delete(&mut self, ip: &IpNetwork) -> Result<()> {
@@ -238,7 +316,7 @@ impl SysctlTarget {
 impl Target for SysctlTarget {
     type Key = String;
     type Value = String;
-    type Error = hostnet::Error;
+    type Error = Error;
 
     fn observe(&mut self) -> Result<BTreeMap<String, String>> {
         let mut found = BTreeMap::new();
@@ -265,6 +343,19 @@ impl Target for SysctlTarget {
     fn delete(&mut self, _: &String) -> Result<()> {
         Ok(())
     }
+}
+
+/// `error` with what to do about a port that a program or a device of another kind has.
+fn with_remedy(mut error: Error, wanted: &Vtep) -> Error {
+    if let LinkKind::Vxlan(vxlan) = &wanted.kind
+        && error.reason.starts_with(Errno::EADDRINUSE.desc())
+    {
+        let port = vxlan.port;
+        error.reason += &format!(
+            ": UDP port {port} is taken; end the program or remove the device that has it, or set another Port on every node"
+        );
+    }
+    error
 }
 
 /// The address that identifies the overlay device: the subnet's first, alone.

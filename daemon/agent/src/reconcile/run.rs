@@ -15,6 +15,9 @@ use crate::board::{Board, Outcome};
 
 /// How long after a pass with errors the next one comes, at first; it doubles up to the resync.
 const RETRY: Duration = Duration::from_millis(500);
+/// For each moment that a pass takes, so many without one that only news asks for: however much news
+/// there is, it costs a twentieth of a processor.
+const REST: u32 = 19;
 
 /// Why a pass runs, and what it may trust.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,6 +35,14 @@ pub trait Reconciler: Send + 'static {
 
     /// Makes the Targets equal what `cluster` asks for. Blocking.
     fn pass(&mut self, cluster: &Arc<Cluster>, pass: Pass) -> Report;
+
+    /// Whether what is wanted can have changed from one snapshot to the next.
+    fn concerned_by(_before: &Cluster, _now: &Cluster) -> bool
+    where
+        Self: Sized,
+    {
+        true
+    }
 }
 
 /// A reconciler panicked; its tables stay as they are and nobody keeps them any more.
@@ -40,8 +51,8 @@ pub trait Reconciler: Send + 'static {
 pub struct Panicked(pub &'static str);
 
 /// Runs `reconciler` until `stop`; the first pass waits for the first complete snapshot, so that
-/// nothing is ever deleted for want of knowledge. It looks every `resync`, and whenever `nudges` has
-/// news: then somebody has changed something.
+/// nothing is ever deleted for want of knowledge. It looks often enough that whatever somebody has
+/// changed is put right within `resync`, and whenever `nudges` has news of a change.
 ///
 /// # Errors
 /// [`Panicked`], and never for what the kernel refuses: that is reported and tried again.
@@ -54,6 +65,8 @@ pub async fn run<R: Reconciler>(
     mut nudges: Option<watch::Receiver<()>>,
 ) -> Result<(), Panicked> {
     let name = reconciler.name();
+    // So that the look itself, and putting right what it finds, are within the time.
+    let resync = resync * 9 / 10;
     let complete = tokio::select! {
         () = stop.cancelled() => return Ok(()),
         complete = clusters.wait_for(|cluster| cluster.complete) => complete.is_ok(),
@@ -69,6 +82,7 @@ pub async fn run<R: Reconciler>(
     let mut failures = 0;
     loop {
         let cluster = clusters.borrow_and_update().clone();
+        let mut seen = cluster.clone();
         let started = Instant::now();
         let done = tokio::task::spawn_blocking(move || {
             let report = reconciler.pass(&cluster, pass);
@@ -78,31 +92,29 @@ pub async fn run<R: Reconciler>(
             return Err(Panicked(name));
         };
         reconciler = back;
+        let took = started.elapsed();
         if pass.look {
             looked = started;
         }
-        let unrest = !pass.changed && pass.look && failures == 0;
         failures = if report.errors.is_empty() {
             0
         } else {
             failures + 1
         };
-        board.record(
-            name,
-            Outcome {
-                pass,
-                drift: unrest,
-                took: started.elapsed(),
-                report,
-            },
-        );
+        board.record(name, Outcome { pass, took, report });
         let next = wake_at(looked, resync, failures);
-        let Some(next_pass) = wait(&mut clusters, &mut nudges, next, &stop).await else {
-            return Ok(());
-        };
-        pass = Pass {
-            look: next_pass.look || looked.elapsed() >= resync,
-            ..next_pass
+        let rested = Instant::now() + took * REST;
+        pass = loop {
+            let Some(next_pass) = wait(&mut clusters, &mut nudges, (rested, next), &stop).await
+            else {
+                return Ok(());
+            };
+            let look = next_pass.look || looked.elapsed() >= resync;
+            let now = clusters.borrow().clone();
+            if look || failures > 0 || R::concerned_by(&seen, &now) {
+                break Pass { look, ..next_pass };
+            }
+            seen = now;
         };
     }
 }
@@ -116,23 +128,26 @@ fn wake_at(looked: Instant, resync: Duration, failures: u32) -> Instant {
     }
 }
 
-/// The next pass, or `None` when it is time to stop.
+/// The next pass, or `None` when it is time to stop: for news not before the loop is `rested`, and
+/// at `next` in any case.
 async fn wait(
     clusters: &mut watch::Receiver<Arc<Cluster>>,
     nudges: &mut Option<watch::Receiver<()>>,
-    next: Instant,
+    (rested, next): (Instant, Instant),
     stop: &CancellationToken,
 ) -> Option<Pass> {
     tokio::select! {
         () = stop.cancelled() => None,
         changed = clusters.changed() => changed.ok().map(|()| Pass { changed: true, look: false }),
-        () = nudged(nudges) => Some(Pass { changed: false, look: true }),
+        () = nudged(nudges, rested) => Some(Pass { changed: false, look: true }),
         () = tokio::time::sleep_until(next.into()) => Some(Pass { changed: false, look: true }),
     }
 }
 
-/// Until there is news; forever if nobody is left to tell any.
-async fn nudged(nudges: &mut Option<watch::Receiver<()>>) {
+/// Until there is news, and it is `rested`; forever if nobody is left to tell any.
+async fn nudged(nudges: &mut Option<watch::Receiver<()>>, rested: Instant) {
+    // First, so that no news is taken that another reason for a pass then outruns.
+    tokio::time::sleep_until(rested.into()).await;
     let told = match nudges {
         Some(news) => news.changed().await.is_ok(),
         None => false,
@@ -146,5 +161,6 @@ async fn nudged(nudges: &mut Option<watch::Receiver<()>>) {
 pub(super) fn merge(into: &mut Report, from: Report) {
     into.puts += from.puts;
     into.deletes += from.deletes;
+    into.drift += from.drift;
     into.errors.extend(from.errors);
 }

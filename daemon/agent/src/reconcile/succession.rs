@@ -7,7 +7,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::linux::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hostnet::iptables::{IptablesTarget, may_have_chain};
 use hostnet::{ErrorKind, Nftables};
@@ -19,6 +19,9 @@ const FLANNELD: &str = "flanneld";
 /// The port of its health in flannel's own manifests.
 const HEALTH_PORT: u16 = 8081;
 const HEALTH_PATIENCE: Duration = Duration::from_millis(200);
+/// How long its rules are left alone if they come back after they were removed: somebody makes them,
+/// so it runs, though it is not seen.
+const PEACE: Duration = Duration::from_secs(600);
 /// Its chains in iptables, with their tables.
 const CHAINS: [(&str, &str); 2] = [("nat", "FLANNEL-POSTRTG"), ("filter", "FLANNEL-FWD")];
 /// Its nftables tables.
@@ -33,6 +36,8 @@ pub struct Succession {
     nftables: Nftables,
     /// Where flanneld's health would answer, unless we do.
     health_port: Option<u16>,
+    /// When its rules were removed last.
+    removed: Option<Instant>,
     said: Option<String>,
 }
 
@@ -49,6 +54,7 @@ impl Succession {
         Ok(Self {
             nftables: Nftables::open()?,
             health_port: if ours { None } else { Some(HEALTH_PORT) },
+            removed: None,
             said: None,
         })
     }
@@ -66,6 +72,12 @@ impl Succession {
         }
         if self.flanneld_runs() {
             self.say("flanneld runs on this node: its rules are left alone until it is gone");
+            return Ok(0);
+        }
+        if self.removed.is_some_and(|at| at.elapsed() < PEACE) {
+            self.say(
+                "flanneld's rules are back: it runs where it is not seen, so they are left alone",
+            );
             return Ok(0);
         }
         let mut removed = 0;
@@ -86,6 +98,7 @@ impl Succession {
             }
         }
         if removed > 0 {
+            self.removed = Some(Instant::now());
             tracing::info!(
                 removed,
                 "flanneld is gone: its chains and tables are removed"

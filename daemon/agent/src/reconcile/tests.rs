@@ -57,6 +57,10 @@ impl Reconciler for NodeNames {
         "node-names"
     }
 
+    fn concerned_by(before: &Cluster, now: &Cluster) -> bool {
+        before.nodes != now.nodes
+    }
+
     fn pass(&mut self, cluster: &Arc<Cluster>, pass: Pass) -> Report {
         if pass.look {
             self.table.forget();
@@ -242,6 +246,36 @@ async fn what_is_refused_is_reported_tried_again_and_stops_nothing_else() {
     eventually(|| harness.status().errors.is_empty()).await;
     assert!(harness.board.unready().is_empty());
     assert_eq!(harness.status().drift_repaired, 0);
+}
+
+#[tokio::test]
+async fn a_change_of_something_else_costs_no_pass() {
+    let harness = Harness::start(LONG);
+    harness.complete_with(&["a"]);
+    harness.holds(&["a"]).await;
+    eventually(|| harness.status().passes == 1).await;
+    let other = Service::new("default/other".parse().unwrap());
+    harness.store.change(vec![Change::Apply(other)]);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    harness
+        .store
+        .change(vec![Change::Apply(Node::new("b".parse().unwrap()))]);
+    harness.holds(&["a", "b"]).await;
+    eventually(|| harness.status().passes == 2).await;
+}
+
+#[tokio::test]
+async fn drift_beside_what_is_refused_or_changed_is_counted() {
+    let harness = Harness::start(Duration::from_millis(20));
+    harness.table.refused.lock().unwrap().insert("a".to_owned());
+    harness.complete_with(&["a", "b"]);
+    harness.holds(&["b"]).await;
+    eventually(|| !harness.status().errors.is_empty()).await;
+    harness.table.entries.lock().unwrap().remove("b");
+    harness.holds(&["b"]).await;
+    eventually(|| harness.status().drift_repaired == 1).await;
 }
 
 struct Panics;

@@ -193,6 +193,48 @@ fn text(rules: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn a_node_whose_subnet_is_not_known_for_a_while_keeps_its_rules() {
+    for backend in [MasqueradeBackend::Nftables, MasqueradeBackend::Iptables] {
+        in_new_namespace(move || {
+            let mut keeper = open(backend, true);
+            let mut alone = two_nodes();
+            alone.nodes.clear();
+            // Before there is one, what needs none is there.
+            let report = keeper.pass(&Arc::new(alone.clone()), LOOK);
+            assert!(report.errors.is_empty(), "{:?}", report.errors);
+            assert_eq!(tables(), ["table inet towline"]);
+            pass(&mut keeper);
+            let show = || match backend {
+                MasqueradeBackend::Nftables => run("nft", &["-s", "list", "ruleset"]),
+                MasqueradeBackend::Iptables => rules("nat").join("\n"),
+            };
+            let before = show();
+            assert!(before.to_lowercase().contains("masquerade"), "{before}");
+            // The Node object was deleted, and is about to be registered again.
+            let report = keeper.pass(&Arc::new(alone), LOOK);
+            assert_eq!(
+                (report.puts, report.deletes, report.errors.len()),
+                (0, 0, 0)
+            );
+            assert_eq!(show(), before);
+        });
+    }
+}
+
+#[test]
+fn what_was_put_right_is_counted_and_what_is_wanted_otherwise_is_not() {
+    in_new_namespace(|| {
+        let mut keeper = open(MasqueradeBackend::Nftables, true);
+        let mut drift = |cluster: Cluster| keeper.pass(&Arc::new(cluster), LOOK).drift;
+        assert_eq!(drift(two_nodes()), 0);
+        let third = node("n3", "10.244.3.0/24", "02:00:00:00:00:03", "172.30.0.3");
+        assert_eq!(drift(two_nodes().with_node(third)), 0);
+        run("nft", &["flush", "chain", "inet", "towline", "postrouting"]);
+        assert_eq!(drift(two_nodes()), 1);
+    });
+}
+
+#[test]
 fn a_change_of_backend_leaves_nothing_of_the_other() {
     in_new_namespace(|| {
         pass(&mut open(MasqueradeBackend::Iptables, false));
@@ -283,9 +325,11 @@ fn flannelds_rules_are_left_alone_while_it_runs_and_removed_when_it_is_gone() {
             assert_eq!(flannels_rules(), (0, 0));
             let kept = "-A POSTROUTING -o lo -j ACCEPT".to_owned();
             assert!(rules("nat").contains(&kept), "others' rules stay");
-            // One that comes back is left alone again.
-            let flanneld = Flanneld::start();
+            // One that comes back is left alone again, even where it is not seen: there are its rules.
             make_flannels_rules();
+            pass(&mut keeper);
+            assert_eq!(flannels_rules(), (4, 2));
+            let flanneld = Flanneld::start();
             pass(&mut keeper);
             assert_eq!(flannels_rules(), (4, 2));
             drop(flanneld);

@@ -13,7 +13,7 @@ use netstate::{
 use pretty_assertions::assert_eq;
 
 use crate::host::{
-    DUAL, Host, LOOK, VXLAN, add_uplink, at, cluster, in_new_namespace, name, peer, told_macs,
+    DUAL, Host, LOOK, VXLAN, add_uplink, at, cluster, in_new_namespace, name, peer, run, told_macs,
 };
 
 fn key(destination: &str) -> RouteKey {
@@ -99,6 +99,21 @@ const DAMAGES: &[(&str, Damage)] = &[
         let key = forwarding("flannel.1", "02:00:00:00:04:02");
         let remote = "172.30.0.99".parse().unwrap();
         netlink.set_fdb(&FdbEntry { key, remote }).unwrap();
+    }),
+    ("forwarding entry to another port", |_| {
+        let entry = "02:00:00:00:04:02 dev flannel.1 dst 172.30.0.2";
+        run(&format!(
+            "bridge fdb replace {entry} port 4790 self permanent"
+        ));
+    }),
+    ("address with another prefix", |_| {
+        run("ip address delete 10.244.0.0/32 dev flannel.1");
+        run("ip address add 10.244.0.0/24 dev flannel.1");
+        run("ip address delete fd00::/128 dev flannel-v6.1");
+        run("ip address add fd00::/64 dev flannel-v6.1");
+    }),
+    ("alias taken away", |_| {
+        run("ip link set dev flannel.1 alias theirs");
     }),
     ("devices down and up", |netlink| {
         for device in ["flannel.1", "flannel-v6.1"] {
@@ -210,7 +225,6 @@ fn what_was_put_right_is_counted() {
         let board = Board::new(vec!["overlay"], metrics.clone());
         let outcome = Outcome {
             pass: LOOK,
-            drift: true,
             took: Duration::from_millis(1),
             report,
         };
@@ -218,6 +232,40 @@ fn what_was_put_right_is_counted() {
         let text = metrics.text().unwrap();
         let line = "towline_drift_repaired_total{table=\"overlay\"} 2";
         assert!(text.lines().any(|one| one == line), "{text}");
+    });
+}
+
+#[test]
+fn what_was_put_right_beside_a_change_or_an_error_is_counted_too() {
+    in_new_namespace(VXLAN, |mut host| {
+        let report = host.report(&cluster([peer(2)]));
+        assert_eq!(report.drift, 0, "what is made is no repair");
+        let damage = |netlink: &mut Netlink| {
+            netlink
+                .delete_route(&key("10.244.2.0/24"), None, None)
+                .unwrap();
+        };
+        damage(&mut host.netlink);
+        let report = host.report(&cluster([peer(2), peer(3)]));
+        assert_eq!((report.puts, report.drift), (4, 1), "{report:?}");
+        // Without an address nothing can be chosen, and what was is still good.
+        run("ip address delete 172.30.0.1/24 dev eth0");
+        damage(&mut host.netlink);
+        // A look by an administrator does not make it go unnoticed.
+        assert_eq!(
+            host.overlay
+                .differences(&cluster([peer(2), peer(3)]))
+                .unwrap()
+                .len(),
+            2
+        );
+        let report = host.report(&cluster([peer(2), peer(3)]));
+        assert_eq!((report.errors.len(), report.puts, report.drift), (1, 1, 1));
+        // What goes with a device that we ourselves make anew is no repair of that.
+        run("ip address add 172.30.0.9/24 dev eth0");
+        let report = host.report(&cluster([peer(2), peer(3)]));
+        assert!(report.errors.is_empty() && report.puts > 6, "{report:?}");
+        assert_eq!(report.drift, 0);
     });
 }
 

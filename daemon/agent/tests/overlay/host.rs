@@ -96,6 +96,18 @@ impl Host {
         self.lease = lease;
     }
 
+    /// The daemon ends, and another one starts with other settings.
+    pub(crate) fn restart_with(&mut self, change: impl FnOnce(&mut OverlaySettings)) {
+        change(&mut self.settings);
+        self.restart();
+    }
+
+    /// What a pass could not do.
+    pub(crate) fn errors(&mut self, cluster: &Cluster) -> Vec<String> {
+        let report = self.report(cluster);
+        report.errors.iter().map(ToString::to_string).collect()
+    }
+
     /// One pass without errors: entries written and removed.
     pub(crate) fn pass(&mut self, cluster: &Cluster) -> (usize, usize) {
         let report = self.report(cluster);
@@ -166,19 +178,33 @@ impl Host {
 
 /// The interface towards other nodes: one end of a pair whose other end is up beside it.
 pub(crate) fn add_uplink(netlink: &mut Netlink, addresses: &[&str]) {
+    add_interface(netlink, "eth0", addresses);
+}
+
+/// The same under another name.
+pub(crate) fn add_interface(netlink: &mut Netlink, device: &str, addresses: &[&str]) {
     let peer = VethPeer {
-        name: name("eth0p"),
+        name: name(&format!("{device}p")),
         netns: None,
         mac: None,
     };
     netlink
-        .create_link(&Link::new(name("eth0"), LinkKind::Veth(peer)).up())
+        .create_link(&Link::new(name(device), LinkKind::Veth(peer.clone())).up())
         .unwrap();
-    netlink.set_up(&name("eth0p")).unwrap();
+    netlink.set_up(&peer.name).unwrap();
     for address in addresses {
         let address = Address::new(address.parse().unwrap());
-        netlink.add_address(&name("eth0"), &address).unwrap();
+        netlink.add_address(&name(device), &address).unwrap();
     }
+}
+
+/// Runs `ip` or `bridge` in the namespace of the calling thread.
+pub(crate) fn run(command: &str) {
+    let mut words = command.split(' ');
+    let mut program = std::process::Command::new(words.next().unwrap());
+    let output = program.args(words).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}: {said}");
 }
 
 /// The MACs that others are told, IPv4's and IPv6's.

@@ -3,7 +3,10 @@
 
 mod backends;
 mod drift;
+mod former;
 mod host;
 mod nudge;
+mod order;
+mod partial;
 mod uplink;
 mod vxlan;

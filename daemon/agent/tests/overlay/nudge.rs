@@ -42,7 +42,7 @@ fn while_it_runs(meanwhile: impl FnOnce(&mut Netlink, &mut Changes) + Send + 'st
             .build()
             .unwrap();
         let mut changes = Changes::open().unwrap();
-        let (_snapshots, clusters) = watch::channel(Arc::new(cluster([peer(2), peer(3)])));
+        let (snapshots, clusters) = watch::channel(Arc::new(cluster([peer(2), peer(3)])));
         let board = Arc::new(Board::new(vec!["overlay"], Arc::new(Metrics::default())));
         let stop = CancellationToken::new();
         let news = Some(nudges(host.overlay.changes().unwrap()).unwrap());
@@ -56,6 +56,8 @@ fn while_it_runs(meanwhile: impl FnOnce(&mut Netlink, &mut Changes) + Send + 'st
         ));
         await_routes(&mut host.netlink, &mut changes, 2);
         meanwhile(&mut host.netlink, &mut changes);
+        snapshots.send_replace(Arc::new(cluster([peer(3)])));
+        await_routes(&mut host.netlink, &mut changes, 1);
         stop.cancel();
         runtime.block_on(ended).unwrap().unwrap();
         let repaired = board.loops()["overlay"].drift_repaired;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Batch, Rule, Saved};
 
 /// Chains of an owner with their rules in order, and the jumps to them by the chain they are in.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Owned {
     /// Rules by chain.
     pub chains: BTreeMap<String, Vec<Rule>>,

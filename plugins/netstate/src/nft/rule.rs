@@ -9,7 +9,7 @@ use crate::mac::MacAddr;
 use crate::names::IfName;
 
 /// A rule: when all matches hold, count if asked, then do what the verdict says.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rule {
     /// All of them must hold.
     pub matches: Vec<Match>,
@@ -24,7 +24,7 @@ pub struct Rule {
 }
 
 /// One condition of a rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Match {
     /// Source address.
     Source(Addresses),
@@ -66,7 +66,7 @@ pub enum Match {
 }
 
 /// Which addresses a rule means.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Addresses {
     /// One prefix (a host is /32 or /128).
     Prefix(IpNetwork),
@@ -75,7 +75,7 @@ pub enum Addresses {
 }
 
 /// An interface name, or the beginning of one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DeviceName {
     /// Exactly this interface.
     Is(IfName),
@@ -84,7 +84,7 @@ pub enum DeviceName {
 }
 
 /// Some bits of the packet's mark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Mark {
     /// The bits in question.
     pub mask: u32,
@@ -93,11 +93,11 @@ pub struct Mark {
 }
 
 /// Connection tracking states as nftables' bit set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CtStates(u32);
 
 /// What an address is to this host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FibKind {
     /// One of the host's own addresses.
     Local,
@@ -110,7 +110,7 @@ pub enum FibKind {
 }
 
 /// What becomes of a packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Verdict {
     /// Let it go on.
     Accept,
@@ -140,7 +140,7 @@ pub enum Verdict {
 }
 
 /// How the sender of a rejected packet is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Reject {
     /// ICMP or ICMPv6 "port unreachable", by the packet's family.
     PortUnreachable,

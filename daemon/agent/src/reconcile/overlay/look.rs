@@ -3,9 +3,8 @@
 use desired::cluster::Cluster;
 use desired::routes::routes;
 
-use super::{OverlayLoop, forwarding};
+use super::{OverlayLoop, Planned, forwarding};
 use crate::datapath::{Difference, differences};
-use crate::subnet_file::SubnetEnv;
 
 // === impl OverlayLoop ===
 
@@ -15,20 +14,27 @@ impl OverlayLoop {
     /// # Errors
     /// When a table cannot be observed.
     pub fn differences(&mut self, cluster: &Cluster) -> anyhow::Result<Vec<Difference>> {
-        let plan = match self.plan(cluster) {
-            Ok(plan) => plan,
-            Err(message) => {
-                let cannot = Difference {
-                    table: super::NAME,
-                    problem: "not computed",
-                    key: message,
-                };
-                return Ok(vec![cannot]);
-            }
+        let cannot = |message| Difference {
+            table: super::NAME,
+            problem: "not computed",
+            key: message,
+        };
+        let Planned {
+            plan,
+            doubt,
+            former,
+        } = match self.plan(cluster) {
+            Ok(planned) => planned,
+            Err(message) => return Ok(vec![cannot(message)]),
         };
         let lease = &plan.lease;
         let tables = lease.is_up().then(|| routes(cluster, &lease.overlay));
-        let mut all = Vec::new();
+        let mut all: Vec<Difference> = doubt.map(cannot).into_iter().collect();
+        all.extend(former.iter().map(|name| Difference {
+            table: "overlay-device",
+            problem: "unwanted",
+            key: format!("{name:?}"),
+        }));
         for device in &plan.devices {
             let mut tunnels = self.tunnels.iter_mut();
             let Some(tunnel) = tunnels.find(|tunnel| tunnel.name == device.name) else {
@@ -40,17 +46,10 @@ impl OverlayLoop {
         }
         if let Some(tables) = tables {
             let wanted = forwarding(&self.settings.net);
-            all.extend(differences("sysctl", &mut self.forwarding, &wanted)?);
-            all.extend(differences("routes", &mut self.routes, &tables.routes)?);
-            let env = SubnetEnv {
-                networks: self.settings.net.networks().collect(),
-                subnets: lease.subnets.clone(),
-                mtu: lease.mtu,
-                ip_masq: self.settings.options.rules.masquerade,
-            };
-            let files = &mut self.settings.subnet_files;
-            let wanted = files.wanted(&env);
-            all.extend(differences("subnet-file", files, &wanted)?);
+            all.extend(differences("sysctl", self.forwarding.inner(), &wanted)?);
+            all.extend(differences("routes", self.routes.inner(), &tables.routes)?);
+            let wanted = self.subnet_files(lease);
+            all.extend(differences("subnet-file", self.files.inner(), &wanted)?);
         }
         Ok(all)
     }

@@ -1,5 +1,6 @@
 //! Taking the overlay off this node.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -9,6 +10,7 @@ use serde::Serialize;
 
 use super::plan::device_name;
 use crate::config::NetConf;
+use crate::reconcile::MARK;
 use crate::reconcile::masquerade::MasqueradeLoop;
 use crate::subnet_file::SubnetFiles;
 
@@ -48,13 +50,14 @@ pub fn remove(
         removed.routes.push(key.destination.to_string());
     }
     let mut netlink = Netlink::open()?;
+    let mut names = BTreeSet::new();
     for network in net.networks() {
-        let Some(name) = device_name(&net.backend, network.is_ipv4())? else {
-            continue;
-        };
-        if netlink.link(&name)?.is_some() {
-            netlink.delete_link(&name)?;
-            removed.devices.push(name.to_string());
+        names.extend(device_name(&net.backend, network.is_ipv4())?);
+    }
+    for link in netlink.links()? {
+        if link.alias == MARK || names.contains(&link.name) {
+            netlink.delete_link(&link.name)?;
+            removed.devices.push(link.name.to_string());
         }
     }
     removed.rules = masquerade.remove()?;

@@ -8,7 +8,7 @@ use hostnet::wireguard::Wireguard;
 use hostnet::{FdbTarget, NeighbourTarget, Netlink, WireguardDeviceTarget, WireguardPeerTarget};
 use ipnetwork::IpNetwork;
 use netstate::wireguard::{Key, Peer, PeerKey};
-use netstate::{FdbKey, IfName, MacAddr, NeighbourKey, Report, Wanted, reconcile};
+use netstate::{FdbKey, IfName, Kept, MacAddr, NeighbourKey, Report, Stage, Wanted, reconcile};
 
 use super::plan::Device;
 use crate::config::{BackendConf, WireguardConf};
@@ -22,9 +22,9 @@ use crate::reconcile::run::merge;
 pub(super) struct Tunnel {
     pub(super) name: IfName,
     pub(super) v4: bool,
-    device: VtepTarget,
-    addresses: AddressTarget,
-    sysctls: SysctlTarget,
+    device: Kept<VtepTarget>,
+    addresses: Kept<AddressTarget>,
+    sysctls: Kept<SysctlTarget>,
     behind: Behind,
 }
 
@@ -32,16 +32,16 @@ pub(super) struct Tunnel {
 enum Behind {
     /// Neighbours and forwarding entries.
     Vxlan {
-        neighbours: NeighbourTarget,
-        fdb: FdbTarget,
-        checksum: ChecksumTarget,
+        neighbours: Kept<NeighbourTarget>,
+        fdb: Kept<FdbTarget>,
+        checksum: Kept<ChecksumTarget>,
     },
     /// Routes alone.
     Ipip,
     /// The device itself.
     Wireguard {
-        device: WireguardDeviceTarget,
-        peers: WireguardPeerTarget,
+        device: Kept<WireguardDeviceTarget>,
+        peers: Kept<WireguardPeerTarget>,
         preshared_key: Option<Key>,
         keepalive: u16,
     },
@@ -58,15 +58,15 @@ impl Behind {
                 keepalive,
                 ..
             }) => Self::Wireguard {
-                device: WireguardDeviceTarget::new(Wireguard::open()?, device()),
-                peers: WireguardPeerTarget::new(Wireguard::open()?, device()),
+                device: Kept::new(WireguardDeviceTarget::new(Wireguard::open()?, device())),
+                peers: Kept::new(WireguardPeerTarget::new(Wireguard::open()?, device())),
                 preshared_key: *preshared_key,
                 keepalive: *keepalive,
             },
             BackendConf::Vxlan(_) => Self::Vxlan {
-                neighbours: NeighbourTarget::new(Netlink::open()?, device()),
-                fdb: FdbTarget::new(Netlink::open()?, device()),
-                checksum: ChecksumTarget::new(Netlink::open()?, device()),
+                neighbours: Kept::new(NeighbourTarget::new(Netlink::open()?, device())),
+                fdb: Kept::new(FdbTarget::new(Netlink::open()?, device())),
+                checksum: Kept::new(ChecksumTarget::new(Netlink::open()?, device())),
             },
             BackendConf::Ipip { .. } | BackendConf::HostGw | BackendConf::Alloc => Self::Ipip,
         })
@@ -80,9 +80,9 @@ impl Tunnel {
         let sysctls = SysctlTarget::for_overlay(&name).into_keys().collect();
         Ok(Self {
             v4,
-            device: VtepTarget::new(Netlink::open()?, name.clone()),
-            addresses: AddressTarget::new(Netlink::open()?, name.clone(), v4),
-            sysctls: SysctlTarget::new(sysctls),
+            device: Kept::new(VtepTarget::new(Netlink::open()?, name.clone())),
+            addresses: Kept::new(AddressTarget::new(Netlink::open()?, name.clone(), v4)),
+            sysctls: Kept::new(SysctlTarget::new(sysctls)),
             behind: Behind::open(&name, backend)?,
             name,
         })
@@ -90,7 +90,33 @@ impl Tunnel {
 
     /// The MAC of the device that is there.
     pub(super) fn mac(&mut self) -> hostnet::Result<Option<MacAddr>> {
-        self.device.mac()
+        self.device.inner().mac()
+    }
+
+    /// Whether the device was taken away and made anew by us. What was on it is nobody's change, then.
+    pub(super) fn take_remade(&mut self) -> bool {
+        let remade = self.device.inner().take_remade();
+        if remade {
+            self.addresses.forget();
+            self.sysctls.forget();
+            match &mut self.behind {
+                Behind::Vxlan {
+                    neighbours,
+                    fdb,
+                    checksum,
+                } => {
+                    neighbours.forget();
+                    fdb.forget();
+                    checksum.forget();
+                }
+                Behind::Wireguard { device, peers, .. } => {
+                    device.forget();
+                    peers.forget();
+                }
+                Behind::Ipip => {}
+            }
+        }
+        remade
     }
 
     /// The device itself.
@@ -129,15 +155,15 @@ impl Tunnel {
     ) -> anyhow::Result<Vec<Difference>> {
         let name = self.name.clone();
         let vteps = BTreeMap::from([(name.clone(), wanted.vtep.clone())]);
-        let mut all = differences("overlay-device", &mut self.device, &vteps)?;
+        let mut all = differences("overlay-device", self.device.inner(), &vteps)?;
         let Some((subnet, tables)) = filled.filter(|_| all.is_empty()) else {
             return Ok(all);
         };
         let addresses = BTreeMap::from([(vtep_address(subnet), ())]);
-        let found = differences("overlay-address", &mut self.addresses, &addresses)?;
+        let found = differences("overlay-address", self.addresses.inner(), &addresses)?;
         all.extend(found);
         let sysctls = SysctlTarget::for_overlay(&name);
-        all.extend(differences("sysctl", &mut self.sysctls, &sysctls)?);
+        all.extend(differences("sysctl", self.sysctls.inner(), &sysctls)?);
         match &mut self.behind {
             Behind::Vxlan {
                 neighbours,
@@ -145,11 +171,15 @@ impl Tunnel {
                 checksum,
             } => {
                 let (wanted_neighbours, wanted_fdb) = peers_of(&name, tables);
-                all.extend(differences("neighbours", neighbours, &wanted_neighbours)?);
-                all.extend(differences("fdb", fdb, &wanted_fdb)?);
+                all.extend(differences(
+                    "neighbours",
+                    neighbours.inner(),
+                    &wanted_neighbours,
+                )?);
+                all.extend(differences("fdb", fdb.inner(), &wanted_fdb)?);
                 if let Some(on) = wanted.tx_checksum {
                     let wanted = BTreeMap::from([(name, on)]);
-                    all.extend(differences("tx-checksum", checksum, &wanted)?);
+                    all.extend(differences("tx-checksum", checksum.inner(), &wanted)?);
                 }
             }
             Behind::Wireguard {
@@ -160,45 +190,69 @@ impl Tunnel {
             } => {
                 let own = wanted.wireguard.map(|own| (name.clone(), own));
                 let own = own.into_iter().collect();
-                all.extend(differences("wireguard-device", device, &own)?);
+                all.extend(differences("wireguard-device", device.inner(), &own)?);
                 let wanted = wireguard_peers(&name, tables, *preshared_key, *keepalive);
-                all.extend(differences("wireguard-peers", peers, &wanted)?);
+                all.extend(differences("wireguard-peers", peers.inner(), &wanted)?);
             }
             Behind::Ipip => {}
         }
         Ok(all)
     }
 
-    /// Its address and kernel parameters, and the peers behind it.
-    pub(super) fn fill(&mut self, subnet: IpNetwork, tables: &RouteTables) -> Report {
-        let wanted_addresses = BTreeMap::from([(vtep_address(subnet), ())]);
-        let wanted_sysctls = SysctlTarget::for_overlay(&self.name);
-        let mut addresses = Wanted::new("overlay-address", &mut self.addresses, &wanted_addresses);
-        let mut sysctls = Wanted::new("sysctl", &mut self.sysctls, &wanted_sysctls);
-        let mut report = reconcile(&mut [&mut addresses, &mut sysctls]);
+    /// What it must hold: its address and kernel parameters, and the peers behind it.
+    pub(super) fn content(&self, subnet: IpNetwork, tables: &RouteTables) -> Content {
+        let (neighbours, fdb) = match self.behind {
+            Behind::Vxlan { .. } => peers_of(&self.name, tables),
+            Behind::Wireguard { .. } | Behind::Ipip => Peers::default(),
+        };
+        let wireguard = match &self.behind {
+            Behind::Wireguard {
+                preshared_key,
+                keepalive,
+                ..
+            } => wireguard_peers(&self.name, tables, *preshared_key, *keepalive),
+            Behind::Vxlan { .. } | Behind::Ipip => BTreeMap::new(),
+        };
+        Content {
+            addresses: BTreeMap::from([(vtep_address(subnet), ())]),
+            sysctls: SysctlTarget::for_overlay(&self.name),
+            neighbours,
+            fdb,
+            wireguard,
+        }
+    }
+
+    /// The tables that shall hold `content`, in an order in which nothing leads to what is not there:
+    /// a MAC has a remote before a neighbour has that MAC.
+    pub(super) fn stages<'a>(&'a mut self, content: &'a Content) -> Vec<Box<dyn Stage + 'a>> {
+        let addresses = Wanted::new("overlay-address", &mut self.addresses, &content.addresses);
+        let sysctls = Wanted::new("sysctl", &mut self.sysctls, &content.sysctls);
+        let mut stages: Vec<Box<dyn Stage + 'a>> = vec![Box::new(addresses), Box::new(sysctls)];
         match &mut self.behind {
             Behind::Vxlan {
                 neighbours, fdb, ..
             } => {
-                let (wanted_neighbours, wanted_fdb) = peers_of(&self.name, tables);
-                let mut neighbours = Wanted::new("neighbours", neighbours, &wanted_neighbours);
-                let mut fdb = Wanted::new("fdb", fdb, &wanted_fdb);
-                merge(&mut report, reconcile(&mut [&mut neighbours, &mut fdb]));
+                stages.push(Box::new(Wanted::new("fdb", fdb, &content.fdb)));
+                let neighbours = Wanted::new("neighbours", neighbours, &content.neighbours);
+                stages.push(Box::new(neighbours));
             }
-            Behind::Wireguard {
-                peers,
-                preshared_key,
-                keepalive,
-                ..
-            } => {
-                let wanted = wireguard_peers(&self.name, tables, *preshared_key, *keepalive);
-                let mut peers = Wanted::new("wireguard-peers", peers, &wanted);
-                merge(&mut report, reconcile(&mut [&mut peers]));
+            Behind::Wireguard { peers, .. } => {
+                let peers = Wanted::new("wireguard-peers", peers, &content.wireguard);
+                stages.push(Box::new(peers));
             }
             Behind::Ipip => {}
         }
-        report
+        stages
     }
+}
+
+/// What a tunnel's tables must hold.
+pub(super) struct Content {
+    addresses: BTreeMap<IpNetwork, ()>,
+    sysctls: BTreeMap<String, String>,
+    neighbours: BTreeMap<NeighbourKey, MacAddr>,
+    fdb: BTreeMap<FdbKey, IpAddr>,
+    wireguard: BTreeMap<PeerKey, Peer>,
 }
 
 /// Neighbours and forwarding entries of a device, as the Targets take them.

@@ -36,6 +36,7 @@ fn up(kind: LinkKind, mac: Option<MacAddr>, mtu: Mtu) -> Vtep {
         mac,
         mtu: Some(mtu),
         up: true,
+        marked: true,
     }
 }
 
