@@ -28,6 +28,12 @@ impl<T> Kept<T> {
         }
     }
 
+    /// The table underneath, to be asked.
+    #[must_use]
+    pub const fn table(&self) -> &T {
+        &self.inner
+    }
+
     /// The table underneath.
     pub const fn inner(&mut self) -> &mut T {
         &mut self.inner
