@@ -120,19 +120,12 @@ impl Board {
             .collect()
     }
 
-    /// The loops that have not had a pass without errors as their last one.
-    pub fn unready(&self) -> Vec<&'static str> {
+    /// Of each loop that is expected what its last pass could not do; `None` before the first.
+    pub fn last_passes(&self) -> Vec<(&'static str, Option<Vec<String>>)> {
         let loops = self.lock();
-        let good = |name: &&str| {
-            loops
-                .get(name)
-                .is_some_and(|(status, _)| status.errors.is_empty())
-        };
-        self.expected
-            .iter()
-            .copied()
-            .filter(|name| !good(name))
-            .collect()
+        let errors = |name| loops.get(name).map(|(status, _)| status.errors.clone());
+        let expected = self.expected.iter();
+        expected.map(|name| (*name, errors(name))).collect()
     }
 
     /// The loops that have not had a pass at all.

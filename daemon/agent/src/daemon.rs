@@ -1,5 +1,6 @@
 //! Puts the parts together and runs them until somebody asks to stop.
 
+mod front;
 mod leases;
 mod listeners;
 
@@ -10,29 +11,28 @@ use std::time::Duration;
 use anyhow::Context as _;
 use desired::cluster::{Cluster, ThisNode};
 use hostnet::Netlink;
-use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::front::{Front, Inside};
 use self::leases::{api_client, network};
 use self::listeners::Listeners;
-use crate::admin::{self, Admin, EventHub, Release};
+use crate::admin::{self, Admin, EventHub, Features, Release};
 use crate::board::Board;
 use crate::config::{Config, Datapath, NetConf};
 use crate::datapath::{Ebpf, HostView, KernelView, OverlayView};
 use crate::endpoint::{self, Endpoints, InForce, Registry};
+use crate::findings::Findings;
 use crate::health::{Health, health_router, metrics_router};
 use crate::host;
-use crate::lease::etcd::StoreReport;
-use crate::lease::{Ages, Lease, Tenure};
+use crate::lease::{Ages, Lease, StoreReport, Tenure};
 use crate::metrics::Metrics;
 use crate::notify::{self, Notifier};
 use crate::reconcile::masquerade::{self, MasqueradeLoop, MasqueradeSettings};
 use crate::reconcile::overlay::{self, OverlayLoop, OverlaySettings};
 use crate::reconcile::{Gate, Panicked, Reconciler, nudges, policy, run, services};
-use crate::server::{serve_socket, serve_tcp};
 use crate::store::Store;
 use crate::subnet_file::SubnetFiles;
 use crate::watch::Watches;
@@ -48,9 +48,19 @@ struct Shared {
     metrics: Arc<Metrics>,
     board: Arc<Board>,
     leases: watch::Sender<StoreReport>,
+    findings: watch::Sender<Findings>,
     tenure: watch::Sender<Tenure>,
     /// Before the overlay's tables.
     gate: Gate,
+    stop: CancellationToken,
+}
+
+/// What there is before anything else.
+struct Given {
+    config: Arc<Config>,
+    net: NetConf,
+    metrics: Arc<Metrics>,
+    findings: watch::Sender<Findings>,
     stop: CancellationToken,
 }
 
@@ -79,14 +89,29 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let notifier = Notifier::from_env();
     stop_on_signals(&stop, &notifier)?;
     let listeners = Listeners::bind(&config).await?;
-    let client = api_client(&config).await?;
-    let Some(net) = network(&config, &notifier, &stop).await? else {
+    let config = Arc::new(config);
+    let findings = watch::Sender::default();
+    let client = api_client(&config, &findings).await?;
+    let metrics = Arc::new(Metrics::default());
+    metrics.identify(&config.node_name);
+    let mut tasks = Tasks::default();
+    let front = Front::new(config.clone(), metrics.clone());
+    front.serve(listeners, &mut tasks.others, &stop);
+    let Some(net) = network(&config, &front, &notifier, &stop).await? else {
         return Ok(());
     };
     for key in &net.ignored {
         tracing::warn!(key, "a key of the network configuration means nothing here");
     }
-    let shared = Shared::new(config, net, client.is_some(), stop)?;
+    front.waits_for("the data path to be loaded");
+    let given = Given {
+        config,
+        net,
+        metrics,
+        findings,
+        stop,
+    };
+    let shared = Shared::new(given, client.is_some())?;
     let registry = Registry::open(&shared.config.state_dir)
         .with_context(|| format!("state-dir {}", shared.config.state_dir.display()))?;
     let ebpf = shared.load_datapath()?;
@@ -108,7 +133,6 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         "towlined starts"
     );
 
-    let mut tasks = Tasks::default();
     let overlay = shared.start_overlay(&mut tasks, lease_in.clone())?;
     let events = Arc::new(EventHub::new(shared.metrics.clone()));
     let kernel: Arc<dyn KernelView> = match ebpf {
@@ -125,6 +149,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             client,
             store: shared.store.clone(),
             metrics: shared.metrics.clone(),
+            findings: shared.findings.clone(),
             keys: shared.config.annotations.clone(),
             stop: shared.stop.clone(),
         };
@@ -138,7 +163,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         events,
         endpoints,
     };
-    let health = shared.start_servers(&mut tasks, listeners, shown);
+    let health = shared.open(&mut tasks, &front, shown);
     let follow = notify::follow(notifier, health, shared.stop.clone());
     tasks.others.spawn(follow);
     shared.until_stopped(tasks).await
@@ -163,20 +188,20 @@ fn stop_on_signals(stop: &CancellationToken, notifier: &Notifier) -> anyhow::Res
 // === impl Shared ===
 
 impl Shared {
-    fn new(
-        config: Config,
-        net: NetConf,
-        has_api: bool,
-        stop: CancellationToken,
-    ) -> anyhow::Result<Self> {
+    fn new(given: Given, has_api: bool) -> anyhow::Result<Self> {
+        let Given {
+            config,
+            net,
+            metrics,
+            findings,
+            stop,
+        } = given;
         let mut netlink = Netlink::open().context("netlink (CONFIG_NET)")?;
         let this_node = ThisNode {
             name: config.node_name.parse()?,
             addresses: host::addresses(&mut netlink).unwrap_or_else(|_| BTreeSet::new()),
         };
         let cluster = Cluster::new(this_node, net.networks().collect());
-        let metrics = Arc::new(Metrics::default());
-        metrics.identify(&config.node_name);
         let mut expected = vec![overlay::NAME, masquerade::NAME];
         if config.datapath == Datapath::Ebpf {
             expected.push(policy::NAME);
@@ -187,9 +212,10 @@ impl Shared {
         Ok(Self {
             board: Arc::new(Board::new(expected, metrics.clone())),
             store: Arc::new(leases::store(&config, cluster, has_api)),
-            config: Arc::new(config),
+            config,
             net,
             metrics,
+            findings,
             leases: watch::Sender::default(),
             tenure: watch::Sender::default(),
             gate: Gate::default(),
@@ -270,7 +296,8 @@ impl Shared {
         Ok(())
     }
 
-    fn start_servers(&self, tasks: &mut Tasks, listeners: Listeners, shown: Shown) -> Arc<Health> {
+    /// Lets everything be asked that there is to be shown.
+    fn open(&self, tasks: &mut Tasks, front: &Front, shown: Shown) -> Arc<Health> {
         let Shown {
             lease: overlay,
             overlay: view,
@@ -285,7 +312,9 @@ impl Shared {
             board: self.board.clone(),
             lease: lease.clone(),
             leases: self.leases.subscribe(),
+            findings: self.findings.subscribe(),
             tenure: self.tenure.subscribe(),
+            services: Features::of(&self.config).services,
             metrics: self.metrics.clone(),
             resync: self.config.resync,
             refresh: Box::new(move || shown.refresh(&metrics)),
@@ -306,25 +335,13 @@ impl Shared {
             overlay: Some(view),
             ages: self.start_ages(tasks),
             events,
-            started: Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default(),
+            started: front.started,
         });
-        let routes = admin::router(admin).merge(endpoint::router(endpoints));
-        tasks
-            .others
-            .spawn(serve_socket(listeners.socket, routes, self.stop.clone()));
-        for listener in listeners.health {
-            let routes = health_router(health.clone());
-            tasks
-                .others
-                .spawn(serve_tcp(listener, routes, self.stop.clone()));
-        }
-        if let Some(listener) = listeners.metrics {
-            tasks.others.spawn(serve_tcp(
-                listener,
-                metrics_router(health.clone()),
-                self.stop.clone(),
-            ));
-        }
+        front.open(Inside {
+            socket: admin::router(admin).merge(endpoint::router(endpoints)),
+            health: health_router(health.clone()),
+            metrics: metrics_router(health.clone()),
+        });
         health
     }
 

@@ -15,6 +15,7 @@ pub mod config;
 pub mod daemon;
 pub mod datapath;
 pub mod endpoint;
+pub mod findings;
 pub mod health;
 pub mod host;
 #[cfg(test)]

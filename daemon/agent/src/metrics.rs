@@ -68,6 +68,7 @@ pub struct Metrics {
     rejected: Family<KindLabel, Counter>,
     watch_errors: Family<KindLabel, Counter>,
     endpoints: Gauge,
+    ready: Gauge,
     healthz: Family<CodeLabel, Counter>,
     livez: Family<CodeLabel, Counter>,
     packets: Family<PacketLabel, Counter<u64, AtomicU64>>,
@@ -102,6 +103,7 @@ impl Default for Metrics {
             rejected: Family::default(),
             watch_errors: Family::default(),
             endpoints: Gauge::default(),
+            ready: Gauge::default(),
             healthz: Family::default(),
             livez: Family::default(),
             packets: Family::default(),
@@ -208,6 +210,12 @@ impl Metrics {
             "Events no listener was fast enough for",
             clone,
         );
+        let clone = self.ready.clone();
+        r.register(
+            "towline_ready",
+            "Whether this node carries pods, as /readyz says",
+            clone,
+        );
         let clone = self.info.clone();
         r.register("towline_build_info", "Version and node", clone);
     }
@@ -280,6 +288,11 @@ impl Metrics {
     /// How many pod interfaces are registered.
     pub fn endpoints(&self, count: usize) {
         self.endpoints.set(count as i64);
+    }
+
+    /// Whether this node carries pods.
+    pub fn ready(&self, ready: bool) {
+        self.ready.set(i64::from(ready));
     }
 
     /// Counts an answer of /healthz.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::health::Health;
+use crate::health::{Health, Readiness};
 
 /// The service manager, if there is one.
 #[derive(Clone, Debug, Default)]
@@ -62,33 +62,70 @@ fn open(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
 pub async fn follow(notifier: Notifier, health: Arc<Health>, stop: CancellationToken) {
     let mut lease = health.lease.clone();
     let mut leases = health.leases.clone();
+    let mut findings = health.findings.clone();
+    let mut tenure = health.tenure.clone();
     let mut passes = health.board.subscribe();
     let mut snapshots = health.store.subscribe();
     let (mut said, mut was_ready) = (None, false);
     loop {
         lease.mark_unchanged();
         leases.mark_unchanged();
+        findings.mark_unchanged();
+        tenure.mark_unchanged();
         passes.mark_unchanged();
         snapshots.mark_unchanged();
-        let waiting_for = health.unready().waiting_for;
-        if said.as_ref() != Some(&waiting_for) {
-            match waiting_for.is_empty() {
-                true if was_ready => notifier.send("STATUS=ready"),
-                true => notifier.send("READY=1\nSTATUS=ready"),
-                false => notifier.waits_for(&waiting_for.join("; ")),
-            }
-            was_ready |= waiting_for.is_empty();
-            said = Some(waiting_for);
+        let readiness = health.own_readiness();
+        if said.as_ref() != Some(&readiness) {
+            notifier.send(&state(&readiness, was_ready));
+            was_ready |= readiness.waiting_for.is_empty();
+            said = Some(readiness);
         }
         let changed = tokio::select! {
             () = stop.cancelled() => false,
             changed = lease.changed() => changed.is_ok(),
             changed = leases.changed() => changed.is_ok(),
+            changed = findings.changed() => changed.is_ok(),
+            changed = tenure.changed() => changed.is_ok(),
             changed = passes.changed() => changed.is_ok(),
             changed = snapshots.changed() => changed.is_ok(),
         };
         if !changed {
             return;
         }
+    }
+}
+
+/// What there is to be told. `READY=1` is told once: there is no way to take it back, but the line
+/// that people see always says how it is now.
+fn state(readiness: &Readiness, was_ready: bool) -> String {
+    let Readiness { waiting_for, notes } = readiness;
+    let (ready, status) = match waiting_for.as_slice() {
+        [] if notes.is_empty() => (true, "ready".to_owned()),
+        [] => (true, format!("ready; {}", notes.join("; "))),
+        waiting_for => (false, format!("waits for {}", waiting_for.join("; "))),
+    };
+    let first = if ready && !was_ready { "READY=1\n" } else { "" };
+    format!("{first}STATUS={}", status.replace('\n', " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_is_said_once_and_the_line_is_always_true() {
+        let readiness = |waiting_for: &[&str], notes: &[&str]| Readiness {
+            waiting_for: waiting_for.iter().map(ToString::to_string).collect(),
+            notes: notes.iter().map(ToString::to_string).collect(),
+        };
+        let waits = readiness(&["a lease", "the\noverlay"], &["etcd is away"]);
+        assert_eq!(
+            state(&waits, false),
+            "STATUS=waits for a lease; the overlay"
+        );
+        assert_eq!(state(&waits, true), "STATUS=waits for a lease; the overlay");
+        assert_eq!(state(&readiness(&[], &[]), false), "READY=1\nSTATUS=ready");
+        let noted = readiness(&[], &["etcd is away"]);
+        assert_eq!(state(&noted, true), "STATUS=ready; etcd is away");
     }
 }

@@ -3,13 +3,14 @@
 //! While the API server is away, what is known stays; the watch resumes where it was, or lists
 //! anew and replaces everything at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 
 use desired::cluster as domain;
 use futures::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::api::networking::v1 as networking;
@@ -17,11 +18,13 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::findings::Findings;
 use crate::metrics::Metrics;
-use crate::store::{Change, Store, Stored};
+use crate::store::{Change, Kind, Store, Stored};
 use crate::translate::{self, AnnotationKeys, TranslateError, Translated};
 
 /// Server-side limit of one watch in seconds; a connection that died silently is noticed by it.
@@ -116,6 +119,8 @@ pub struct Watches {
     pub store: Arc<Store>,
     /// Counts what goes wrong.
     pub metrics: Arc<Metrics>,
+    /// Where it is told what is wrong.
+    pub findings: channel::Sender<Findings>,
     /// Names of the Node annotations.
     pub keys: AnnotationKeys,
     /// Ends all watches.
@@ -156,30 +161,18 @@ impl Watches {
     async fn follow<K: Watched>(&self, events: impl Stream<Item = watcher::Result<Event<K>>>) {
         let mut events = pin!(events);
         let mut list = List::default();
-        let mut failing = false;
+        let kind = K::Domain::KIND;
         while let Some(first) = events.next().await {
             let mut changes = Vec::new();
             let mut next = Some(first);
             while let Some(event) = next.take() {
                 match event {
-                    Ok(event) => {
-                        if failing {
-                            tracing::info!(kind = %K::Domain::KIND, "the watch goes on");
-                            failing = false;
-                        }
-                        self.take(event, &mut list, &mut changes);
-                    }
+                    Ok(event) => self.take(event, &mut list, &mut changes),
                     Err(error) => {
                         list = List::default();
-                        self.metrics.watch_error(K::Domain::KIND);
-                        if !failing {
-                            tracing::warn!(
-                                kind = %K::Domain::KIND,
-                                error = %anyhow::Error::from(error).root_cause(),
-                                "the watch is interrupted; what is known stays, it is tried again"
-                            );
-                        }
-                        failing = true;
+                        self.metrics.watch_error(kind);
+                        let error = anyhow::Error::from(error).root_cause().to_string();
+                        self.interrupted(kind, error);
                     }
                 }
                 if changes.len() < BATCH {
@@ -194,6 +187,19 @@ impl Watches {
         }
     }
 
+    fn interrupted(&self, kind: Kind, error: String) {
+        if self.findings.borrow().interruption(kind).is_none() {
+            tracing::warn!(
+                %kind,
+                error,
+                "the watch is interrupted; what is known stays, it is tried again"
+            );
+        }
+        let now = Timestamp::now();
+        self.findings
+            .send_if_modified(|all| all.interrupt(kind, error, now));
+    }
+
     fn take<K: Watched>(
         &self,
         event: Event<K>,
@@ -202,39 +208,90 @@ impl Watches {
     ) {
         match event {
             Event::Apply(object) => {
-                if let Some(value) = self.translated(&object) {
-                    changes.push(Change::Apply(value));
+                let (value, problems) = self.translated(&object);
+                self.found(&object, problems);
+                changes.extend(value.map(Change::Apply));
+            }
+            Event::Delete(object) => {
+                self.found(&object, Vec::new());
+                changes.extend(object.key().map(Change::Delete));
+            }
+            Event::Init => *list = List::default(),
+            Event::InitApply(object) => {
+                let (value, problems) = self.translated(&object);
+                if !problems.is_empty() {
+                    list.problems.insert(named(&object), problems);
+                }
+                match value {
+                    Some(value) => list.objects.push(value),
+                    None => list.keep.extend(object.key()),
                 }
             }
-            Event::Delete(object) => changes.extend(object.key().map(Change::Delete)),
-            Event::Init => *list = List::default(),
-            Event::InitApply(object) => match self.translated(&object) {
-                Some(value) => list.objects.push(value),
-                None => list.keep.extend(object.key()),
-            },
             Event::InitDone => {
-                let List { objects, keep } = std::mem::take(list);
+                let all = std::mem::take(list);
+                let kind = K::Domain::KIND;
+                self.findings
+                    .send_if_modified(|known| known.of_list(kind, all.problems));
+                let List { objects, keep, .. } = all;
                 changes.push(Change::Reset { objects, keep });
             }
         }
     }
 
-    /// The object's value; what had to be left out is logged and counted.
-    fn translated<K: Watched>(&self, object: &K) -> Option<K::Domain> {
-        match object.translate(&self.keys) {
-            Ok(Translated { value, problems }) => {
-                for problem in &problems {
-                    tracing::warn!(%problem, "part of an object is left out");
-                    self.metrics.rejected(K::Domain::KIND);
-                }
-                Some(value)
-            }
-            Err(problem) => {
-                tracing::warn!(%problem, "object is left out");
-                self.metrics.rejected(K::Domain::KIND);
-                None
-            }
+    /// The object's value, and what had to be left out, which is logged and counted.
+    fn translated<K: Watched>(&self, object: &K) -> (Option<K::Domain>, Vec<TranslateError>) {
+        let (value, problems) = match object.translate(&self.keys) {
+            Ok(Translated { value, problems }) => (Some(value), problems),
+            Err(problem) => (None, vec![problem]),
+        };
+        let left_out = match value {
+            Some(_) => "part of an object is left out",
+            None => "object is left out",
+        };
+        for problem in &problems {
+            tracing::warn!(%problem, "{left_out}");
+            self.metrics.rejected(K::Domain::KIND);
         }
+        (value, problems)
+    }
+
+    fn found<K: Watched>(&self, object: &K, problems: Vec<TranslateError>) {
+        let (kind, name) = (K::Domain::KIND, named(object));
+        self.findings
+            .send_if_modified(|known| known.of_object(kind, &name, problems));
+    }
+}
+
+/// A list or watch is answered: what was interrupted goes on, even if there is no event for long.
+pub fn answered(findings: &channel::Sender<Findings>, path: &str) {
+    let paths = [
+        (Kind::Node, core::Node::url_path(&(), None)),
+        (Kind::Namespace, core::Namespace::url_path(&(), None)),
+        (Kind::Pod, core::Pod::url_path(&(), None)),
+        (Kind::Service, core::Service::url_path(&(), None)),
+        (
+            Kind::EndpointSlice,
+            discovery::EndpointSlice::url_path(&(), None),
+        ),
+        (
+            Kind::NetworkPolicy,
+            networking::NetworkPolicy::url_path(&(), None),
+        ),
+    ];
+    for (kind, _) in paths.into_iter().filter(|(_, known)| known == path) {
+        if findings.send_if_modified(|all| all.resume(kind)) {
+            tracing::info!(%kind, "the watch goes on");
+        }
+    }
+}
+
+/// `NAMESPACE/NAME`, or the name alone.
+fn named<K: Watched>(object: &K) -> String {
+    let meta = object.meta();
+    let name = meta.name.as_deref().unwrap_or_default();
+    match meta.namespace.as_deref() {
+        Some(namespace) => format!("{namespace}/{name}"),
+        None => name.to_owned(),
     }
 }
 
@@ -242,6 +299,7 @@ impl Watches {
 struct List<K: Watched> {
     objects: Vec<K::Domain>,
     keep: BTreeSet<<K::Domain as Stored>::Key>,
+    problems: BTreeMap<String, Vec<TranslateError>>,
 }
 
 // === impl List ===
@@ -251,6 +309,7 @@ impl<K: Watched> Default for List<K> {
         Self {
             objects: Vec::new(),
             keep: BTreeSet::new(),
+            problems: BTreeMap::new(),
         }
     }
 }

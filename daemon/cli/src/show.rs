@@ -139,6 +139,10 @@ pub(crate) enum View {
 pub(crate) fn text(view: View, answer: &Value) -> String {
     match view {
         View::Status => status(answer),
+        View::Nodes if rows(answer).is_empty() => {
+            "No Node object is known: without an API server `towline leases` shows who is there.\n"
+                .to_owned()
+        }
         View::Nodes => render(NODES, rows(answer)),
         View::Leases => leases(answer, Timestamp::now()),
         View::Routes => routes(answer),
@@ -186,6 +190,9 @@ fn status(answer: &Value) -> String {
     line("Ready", ready.to_owned());
     for obstacle in rows(&answer["waitingFor"]) {
         line("", format!("waits for {}", cell(obstacle)));
+    }
+    for note in rows(&answer["notes"]) {
+        line("Note", cell(note));
     }
     line(
         "Version",
@@ -262,9 +269,12 @@ pub(crate) fn leases(answer: &Value, now: Timestamp) -> String {
     let mut text = render(LEASES, &leases);
     if answer["connected"] != Value::Bool(true) {
         let store = cell(&answer["store"]);
-        text += &format!("not connected to {store}: this is what was known last\n");
+        let since = answer["troubleSince"].as_str();
+        let since = since.map_or_else(String::new, |since| format!(" since {since}"));
+        text += &format!("not connected to {store}{since}: this is what was known last\n");
     }
     for (key, said) in [
+        ("trouble", "trouble with the store"),
         ("obstacle", "this node holds no lease safely"),
         ("expiryUnknown", "expiry is not known"),
     ] {
@@ -272,8 +282,18 @@ pub(crate) fn leases(answer: &Value, now: Timestamp) -> String {
             text += &format!("{said}: {why}\n");
         }
     }
+    if let (false, Some(ends)) = (
+        answer["connected"] == Value::Bool(true),
+        answer["ownExpires"].as_str(),
+    ) {
+        text += &format!("this node's lease lasts until {ends} if the store stays away\n");
+    }
+    let said = match answer["store"].as_str() {
+        Some("etcd") => "cannot be read, counts as taken",
+        _ => "cannot be read",
+    };
     for key in rows(&answer["unreadable"]) {
-        text += &format!("cannot be read, counts as taken: {}\n", cell(key));
+        text += &format!("{said}: {}\n", cell(key));
     }
     text
 }

@@ -59,7 +59,7 @@ http:80/TCP   10.244.1.6:8080   default/web-3   n2     no      notReady
 fn status_says_what_the_node_waits_for() {
     let status = json!({
         "version": "0.1.0", "node": "n1", "started": "2026-11-21T06:00:00Z", "ready": false,
-        "waitingFor": ["a pod subnet and the overlay device"], "datapath": "ebpf", "services": true,
+        "waitingFor": ["a lease in etcd"], "notes": ["etcd is not followed"], "datapath": "ebpf", "services": true,
         "policy": true, "lease": null, "objects": { "nodes": 3, "pods": 10 },
         "loops": {
             "overlay": {
@@ -73,7 +73,8 @@ fn status_says_what_the_node_waits_for() {
         "\
 Node        n1
 Ready       no
-            waits for a pod subnet and the overlay device
+            waits for a lease in etcd
+Note        etcd is not followed
 Version     0.1.0, since 2026-11-21T06:00:00Z
 Datapath    ebpf, services yes, policy yes
 Subnet      -
@@ -119,7 +120,8 @@ n1     yes    10.244.0.0/24   172.30.0.2   vxlan     own     -
 #[test]
 fn leases_have_owner_end_and_state_and_the_store_its_say() {
     let answer = json!({
-        "store": "etcd", "connected": false, "ownExpires": null, "expiryUnknown": null,
+        "store": "etcd", "connected": false, "ownExpires": "2026-11-22T05:53:00Z", "expiryUnknown": null,
+        "trouble": "connect: refused", "troubleSince": "2026-11-21T06:01:00Z",
         "obstacle": "no subnet is free", "unreadable": ["notes: not a subnet"],
         "leases": [
             {
@@ -140,11 +142,19 @@ fn leases_have_owner_end_and_state_and_the_store_its_say() {
 SUBNET        OWNER       PUBLIC IP   BACKEND   DATA   EXPIRES IN   KNOWN FOR   STATE   PROBLEM
 10.5.1.0/24   n1          192.0.2.1   host-gw   -      23h53m       5m2s        own     -
 10.5.2.0/24   192.0.2.2   192.0.2.2   host-gw   -      never        -           ok      -
-not connected to etcd: this is what was known last
+not connected to etcd since 2026-11-21T06:01:00Z: this is what was known last
+trouble with the store: connect: refused
 this node holds no lease safely: no subnet is free
+this node's lease lasts until 2026-11-22T05:53:00Z if the store stays away
 cannot be read, counts as taken: notes: not a subnet
 "
     );
+}
+
+#[test]
+fn no_node_at_all_is_said_in_words() {
+    let said = text(View::Nodes, &json!([]));
+    assert!(said.contains("`towline leases`"), "{said}");
 }
 
 #[test]

@@ -13,10 +13,10 @@ use tokio::sync::watch;
 
 use super::error::ApiError;
 use super::events::{EventHub, stream};
-use super::lease_views::{self, LeasesView, NodeView, RoutesView};
+use super::lease_views::{self, Known, LeasesView, NodeView, RoutesView};
 use super::release::{Release, release};
-use super::views::{self, PodView, PolicyView, ServiceView, StatusView};
-use crate::config::{Config, Datapath, LeaseSource};
+use super::views::{self, Features, PodView, PolicyView, ServiceView, StatusView};
+use crate::config::{Config, LeaseSource};
 use crate::datapath::{CounterView, Difference, FlowView, KernelView, MapView, OverlayView};
 use crate::health::Health;
 use crate::lease::{Ages, Lease, etcd};
@@ -61,6 +61,19 @@ struct Question {
     dst: String,
 }
 
+// === impl Admin ===
+
+impl Admin {
+    fn known(&self) -> Known {
+        Known {
+            cluster: self.health.store.snapshot(),
+            lease: self.lease.borrow().clone(),
+            findings: self.health.findings.borrow().clone(),
+            ages: self.ages.clone(),
+        }
+    }
+}
+
 /// The routes of the API for people.
 pub fn router(admin: Arc<Admin>) -> Router {
     Router::new()
@@ -84,19 +97,14 @@ pub fn router(admin: Arc<Admin>) -> Router {
 async fn status(State(admin): State<Arc<Admin>>) -> Json<StatusView> {
     let cluster = admin.health.store.snapshot();
     let lease = admin.lease.borrow().clone();
-    let waiting_for = admin.health.unready().waiting_for;
+    let readiness = admin.health.readiness();
     Json(StatusView {
         version: env!("CARGO_PKG_VERSION"),
         node: cluster.this_node.name.to_string(),
         started: admin.started,
-        ready: waiting_for.is_empty(),
-        waiting_for,
-        datapath: match admin.config.datapath {
-            Datapath::Ebpf => "ebpf",
-            Datapath::None => "none",
-        },
-        services: admin.config.services && admin.config.datapath != Datapath::None,
-        policy: admin.config.policy && admin.config.datapath != Datapath::None,
+        ready: readiness.waiting_for.is_empty(),
+        readiness,
+        features: Features::of(&admin.config),
         lease: lease.map(|lease| lease_views::own_lease(&cluster, &lease)),
         objects: views::objects(&cluster),
         loops: admin.health.board.loops(),
@@ -104,30 +112,40 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<StatusView> {
 }
 
 async fn nodes(State(admin): State<Arc<Admin>>) -> Json<Vec<NodeView>> {
-    let lease = admin.lease.borrow().clone();
-    let cluster = admin.health.store.snapshot();
-    Json(lease_views::nodes(&cluster, lease.as_ref(), &admin.ages))
+    Json(lease_views::nodes(&admin.known()))
 }
 
 async fn leases(State(admin): State<Arc<Admin>>) -> Json<LeasesView> {
-    let cluster = admin.health.store.snapshot();
-    let lease = admin.lease.borrow().clone();
+    let known = admin.known();
     let report = admin.health.leases.borrow().clone();
     let mut view = LeasesView {
         store: "kube",
-        connected: !admin.health.store.missing().contains(&Kind::Node),
+        connected: admin.health.is_connected(),
+        trouble: report.trouble,
+        trouble_since: report.since,
         obstacle: report.obstacle,
         own_expires: report.expires,
         expiry_unknown: None,
         unreadable: report.unreadable,
-        leases: lease_views::leases(&cluster, lease.as_ref(), &admin.ages),
+        leases: lease_views::leases(&known),
     };
-    if let LeaseSource::Etcd(settings) = &admin.config.leases {
-        view.store = "etcd";
-        view.connected = report.connected;
-        match etcd::expiries(settings).await {
-            Ok(known) => lease_views::expire(&mut view.leases, &known),
-            Err(error) => view.expiry_unknown = Some(format!("{error:#}")),
+    match &admin.config.leases {
+        LeaseSource::Kube(_) => {
+            view.unreadable = lease_views::unreadable(&known);
+            if let Some(one) = known.findings.interruption(Kind::Node) {
+                view.trouble = Some(one.why.clone());
+                view.trouble_since = Some(one.since);
+            }
+        }
+        LeaseSource::Etcd(settings) => {
+            view.store = "etcd";
+            // Who does not answer is not asked again.
+            if view.connected {
+                match etcd::expiries(settings).await {
+                    Ok(known) => lease_views::expire(&mut view.leases, &known),
+                    Err(error) => view.expiry_unknown = Some(format!("{error:#}")),
+                }
+            }
         }
     }
     Json(view)

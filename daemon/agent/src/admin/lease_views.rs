@@ -1,16 +1,20 @@
 //! Leases, nodes and routes as people and programs read them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use desired::cluster::{self, Announced, Cluster, LeaseId, Node};
+use desired::cluster::{self, Announced, Cluster, LeaseId, Leases, Node};
 use desired::lease::LeaseKey;
 use desired::names::NodeName;
 use ipnetwork::IpNetwork;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::findings::Findings;
 use crate::lease::etcd::Expiry;
 use crate::lease::{Ages, Lease};
+use crate::store::Kind;
+use crate::translate::TranslateError;
 
 /// A lease: subnets and how their node is reached.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -59,6 +63,10 @@ pub struct LeasesView {
     pub store: &'static str,
     /// Whether the store is being followed.
     pub connected: bool,
+    /// What goes wrong with it.
+    pub trouble: Option<String>,
+    /// Since when.
+    pub trouble_since: Option<Timestamp>,
     /// Why this node holds no lease, or not safely.
     pub obstacle: Option<String>,
     /// Until when this node's lease lasts, should the store not be reached any more.
@@ -102,45 +110,74 @@ struct RouteView {
     node_address: Option<String>,
 }
 
+/// What leases and nodes are shown from.
+pub struct Known {
+    /// The snapshot.
+    pub cluster: Arc<Cluster>,
+    /// What this node has set up.
+    pub lease: Option<Lease>,
+    /// What is wrong with what the API server tells.
+    pub findings: Findings,
+    /// When leases came.
+    pub ages: Arc<Ages>,
+}
+
 /// All nodes; why one is left out of the overlay is in `problem`.
 #[must_use]
-pub fn nodes(cluster: &Cluster, lease: Option<&Lease>, ages: &Ages) -> Vec<NodeView> {
-    let leases = leases(cluster, lease, ages);
+pub fn nodes(known: &Known) -> Vec<NodeView> {
+    let leases = leases(known);
     let view = |node: &Node| {
         let name = node.name.to_string();
         let overlay = leases.iter().find(|one| one.node.as_ref() == Some(&name));
+        let problem = overlay.and_then(|lease| lease.problem.clone());
         NodeView {
-            this_node: node.name == cluster.this_node.name,
+            this_node: node.name == known.cluster.this_node.name,
             pod_cidrs: node.pod_cidrs.iter().map(ToString::to_string).collect(),
             addresses: node.addresses.iter().map(ToString::to_string).collect(),
             overlay: overlay.cloned(),
-            problem: overlay.and_then(|lease| lease.problem.clone()),
+            problem: problem.or_else(|| misread(known, &node.name)),
             name,
         }
     };
-    cluster.nodes.values().map(|node| view(node)).collect()
+    let nodes = known.cluster.nodes.values();
+    nodes.map(|node| view(node)).collect()
 }
 
 /// All leases.
 #[must_use]
-pub fn leases(cluster: &Cluster, lease: Option<&Lease>, ages: &Ages) -> Vec<LeaseView> {
-    let tables = lease.map(|lease| desired::routes::routes(cluster, &lease.overlay));
+pub fn leases(known: &Known) -> Vec<LeaseView> {
+    let cluster = &known.cluster;
+    let tables = known
+        .lease
+        .as_ref()
+        .map(|lease| desired::routes::routes(cluster, &lease.overlay));
     let problems = tables.map(|tables| tables.problems).unwrap_or_default();
     let own = cluster.own_lease().map(|lease| lease.id);
     let view = |one: &cluster::Lease<'_>| {
-        let problem = problems.iter().find(|problem| *problem.lease() == one.id);
+        let left_out = problems.iter().find(|problem| *problem.lease() == one.id);
+        let misread = match &one.id {
+            LeaseId::Node(name) => misread(known, name),
+            LeaseId::Key(_) => None,
+        };
         let own = own.as_ref() == Some(&one.id);
+        let problems = [
+            left_out.map(ToString::to_string),
+            misread.clone(),
+            outside(cluster, one),
+        ];
+        let problems: Vec<String> = problems.into_iter().flatten().collect();
         LeaseView {
             node: holder(cluster, one).map(ToString::to_string),
             own,
-            state: match problem {
-                Some(_) => "problem",
-                None if own => "own",
-                None if one.announced.is_none() => "unannounced",
-                None => "ok",
+            state: match one.announced {
+                _ if left_out.is_some() => "problem",
+                _ if own => "own",
+                None if misread.is_some() => "problem",
+                None => "unannounced",
+                Some(_) => "ok",
             },
-            problem: problem.map(ToString::to_string),
-            since: ages.since(&one.id).and_then(whole_seconds),
+            problem: (!problems.is_empty()).then(|| problems.join("; ")),
+            since: known.ages.since(&one.id).and_then(whole_seconds),
             ..lease_view(&one.subnets, one.announced)
         }
     };
@@ -148,6 +185,55 @@ pub fn leases(cluster: &Cluster, lease: Option<&Lease>, ages: &Ages) -> Vec<Leas
     // A Node without a subnet has no lease.
     all.retain(|one| !one.subnets.is_empty() || one.announced.is_some());
     all.iter().map(view).collect()
+}
+
+/// What cannot be understood of a Node, in one line.
+fn misread(known: &Known, node: &NodeName) -> Option<String> {
+    if let Leases::InStore { .. } = known.cluster.leases {
+        return None;
+    }
+    let found = known.findings.object(Kind::Node, node.as_str());
+    let lines: Vec<String> = found.iter().map(said).collect();
+    (!lines.is_empty()).then(|| lines.join("; "))
+}
+
+/// Without the object, which is beside it.
+fn said(found: &TranslateError) -> String {
+    format!("{} {:?}: {}", found.field, found.value, found.remedy)
+}
+
+/// A subnet that rules know nothing of.
+fn outside(cluster: &Cluster, lease: &cluster::Lease<'_>) -> Option<String> {
+    let within = |subnet: &IpNetwork| {
+        let mut networks = cluster.pod_networks.iter();
+        networks.any(|network| {
+            network.contains(subnet.network()) && network.prefix() <= subnet.prefix()
+        })
+    };
+    let subnet = lease.subnets.iter().find(|subnet| !within(subnet))?;
+    let networks: Vec<String> = cluster
+        .pod_networks
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    Some(format!(
+        "subnet {subnet} is not within this node's Network {}: make net-conf.json the same on every node",
+        networks.join(", ")
+    ))
+}
+
+/// Nodes of which something cannot be understood and that have no lease to show it at.
+#[must_use]
+pub fn unreadable(known: &Known) -> Vec<String> {
+    let shown = |found: &TranslateError| {
+        let mut nodes = known.cluster.nodes.keys();
+        nodes.any(|name| found.object == format!("Node {name}"))
+    };
+    let nodes = known.findings.of_kind(Kind::Node);
+    nodes
+        .filter(|found| !shown(found))
+        .map(ToString::to_string)
+        .collect()
 }
 
 fn whole_seconds(time: Timestamp) -> Option<Timestamp> {

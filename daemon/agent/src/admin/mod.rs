@@ -13,3 +13,4 @@ pub use self::api::{Admin, router};
 pub use self::error::ApiError;
 pub use self::events::{EventHub, EventView, Namer, protocol_name};
 pub use self::release::Release;
+pub use self::views::{Features, StatusView};

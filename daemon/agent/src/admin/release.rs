@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::api::Admin;
 use super::error::ApiError;
 use crate::config::NetConf;
-use crate::lease::{Lease, Tenure};
+use crate::lease::{Lease, StoreReport, Tenure};
 use crate::reconcile::Gate;
 use crate::reconcile::masquerade::MasqueradeLoop;
 use crate::reconcile::overlay::{Removed, remove};
@@ -67,7 +67,7 @@ pub(super) async fn release(
     let own = cluster.own_lease().map(|lease| lease.subnets);
     let release = &admin.release;
     let had = *release.tenure.borrow() != Tenure::GivenBack;
-    give_back(&release.tenure).await?;
+    give_back(&release.tenure, &admin.health.leases).await?;
     let (gate, net) = (release.gate.clone(), release.net.clone());
     let files = release.subnet_files.clone();
     let rules = release.rules.clone();
@@ -98,7 +98,10 @@ pub(super) async fn release(
 
 /// Asks whoever keeps the lease to give it back, and waits until that is done; otherwise this node
 /// keeps it.
-async fn give_back(tenure: &watch::Sender<Tenure>) -> Result<(), ApiError> {
+async fn give_back(
+    tenure: &watch::Sender<Tenure>,
+    report: &watch::Receiver<StoreReport>,
+) -> Result<(), ApiError> {
     tenure.send_if_modified(|now| {
         let asked = *now == Tenure::Wanted;
         if asked {
@@ -111,16 +114,15 @@ async fn give_back(tenure: &watch::Sender<Tenure>) -> Result<(), ApiError> {
     if let Ok(Ok(_)) = tokio::time::timeout(LIMIT, done).await {
         return Ok(());
     }
-    let undone = tenure.send_if_modified(|now| {
-        let open = *now == Tenure::GivingBack;
-        if open {
-            *now = Tenure::Wanted;
-        }
-        open
-    });
-    if undone {
-        let why = "the lease could not be given back, and nothing was removed: see towlined's log, and try again";
-        return Err(ApiError::not_ready(why.to_owned()));
+    // From here on nobody tries any more; it may just have been done.
+    if tenure.send_if_modified(Tenure::kept) {
+        let trouble = report.borrow().trouble.clone();
+        let trouble = trouble.unwrap_or_else(|| "the store does not answer".to_owned());
+        return Err(ApiError::not_ready(format!(
+            "the lease could not be given back within {} s: {trouble}. Nothing was removed, and this node keeps its \
+             lease; ask again when the store answers",
+            LIMIT.as_secs()
+        )));
     }
     Ok(())
 }

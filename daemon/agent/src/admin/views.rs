@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use super::lease_views::LeaseView;
 use crate::board::LoopStatus;
+use crate::config::{Config, Datapath};
+use crate::health;
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, Serialize)]
@@ -23,20 +25,30 @@ pub struct StatusView {
     pub started: Timestamp,
     /// Whether the node carries pods.
     pub ready: bool,
-    /// What it waits for otherwise.
-    pub waiting_for: Vec<String>,
-    /// What carries Services and policy.
-    pub datapath: &'static str,
-    /// Whether Services are programmed.
-    pub services: bool,
-    /// Whether NetworkPolicy is enforced.
-    pub policy: bool,
+    /// What it waits for otherwise, and what else is wrong.
+    #[serde(flatten)]
+    pub readiness: health::Readiness,
+    /// What is done beside the overlay.
+    #[serde(flatten)]
+    pub features: Features,
     /// This node's lease, once there is one.
     pub lease: Option<LeaseView>,
     /// Objects in the snapshot by kind.
     pub objects: BTreeMap<&'static str, usize>,
     /// The loops by name.
     pub loops: BTreeMap<&'static str, LoopStatus>,
+}
+
+/// What is done beside the overlay.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Features {
+    /// What carries Services and policy.
+    pub datapath: &'static str,
+    /// Whether Services are programmed.
+    pub services: bool,
+    /// Whether NetworkPolicy is enforced.
+    pub policy: bool,
 }
 
 /// One entry of `GET /v1/services`.
@@ -94,6 +106,24 @@ pub struct PolicyView {
     ingress_rules: Option<usize>,
     egress_rules: Option<usize>,
     local_pods: Vec<String>,
+}
+
+// === impl Features ===
+
+impl Features {
+    /// What `config` asks for.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let carried = config.datapath != Datapath::None;
+        Self {
+            datapath: match config.datapath {
+                Datapath::Ebpf => "ebpf",
+                Datapath::None => "none",
+            },
+            services: config.services && carried,
+            policy: config.policy && carried,
+        }
+    }
 }
 
 /// How many objects of each kind `cluster` has.

@@ -19,6 +19,7 @@ pub use self::error::ConfigError;
 pub use self::net_conf::{BackendConf, NetConf, VXLAN_PORT, VxlanConf, WireguardConf};
 pub use self::overlay::{MasqueradeBackend, OverlayOptions, TxChecksum};
 pub use self::settings::{Bind, Datapath, LogFormat, Settings};
+use crate::api_server;
 use crate::lease::etcd::EtcdSettings;
 use crate::translate::AnnotationKeys;
 
@@ -112,7 +113,17 @@ impl Config {
                 .unwrap_or_else(|| PathBuf::from("/etc/kube-flannel/net-conf.json"));
             LeaseSource::Kube(NetConf::read(&net_conf)?)
         };
-        Self::check(settings, leases)
+        let config = Self::check(settings, leases)?;
+        let no_api = !api_server::is_named(config.kubeconfig.as_deref());
+        if no_api
+            && matches!(config.leases, LeaseSource::Etcd(_))
+            && config.datapath != Datapath::None
+        {
+            let remedy = "Services and NetworkPolicy come from an API server: name one with --kubeconfig, \
+                          or say --datapath=none to keep the overlay alone";
+            return Err(wrong("datapath", "ebpf", remedy));
+        }
+        Ok(config)
     }
 
     /// Checks `settings` and fills in the defaults.

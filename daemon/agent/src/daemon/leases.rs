@@ -1,34 +1,41 @@
 //! The part of the start that depends on where leases are kept.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use desired::cluster::{Cluster, Leases};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::front::Front;
 use super::{Shared, Tasks};
-use crate::config::{Config, Datapath, LeaseSource, NetConf};
+use crate::config::{Config, LeaseSource, NetConf};
+use crate::findings::Findings;
 use crate::lease::etcd::{self, EtcdLeases};
 use crate::lease::kube::KubeLeases;
-use crate::lease::{self, Lease};
+use crate::lease::{self, Lease, Reported};
 use crate::notify::Notifier;
 use crate::store::{Kind, Store};
-use crate::{api_server, subnet_file};
+use crate::{api_server, subnet_file, watch as watches};
 
 /// Time between two questions for the network configuration, as flannel's.
 const CONFIG_RETRY: Duration = Duration::from_secs(1);
 
 /// A client of the API server. flanneld needs none where leases are in etcd, and then the overlay
 /// alone does not either.
-pub(super) async fn api_client(config: &Config) -> anyhow::Result<Option<kube::Client>> {
-    let needed = matches!(config.leases, LeaseSource::Kube(_)) || config.datapath != Datapath::None;
+pub(super) async fn api_client(
+    config: &Config,
+    findings: &watch::Sender<Findings>,
+) -> anyhow::Result<Option<kube::Client>> {
     let kubeconfig = config.kubeconfig.as_deref();
-    if !needed && !api_server::is_named(kubeconfig) {
+    if !api_server::is_named(kubeconfig) && matches!(config.leases, LeaseSource::Etcd(_)) {
         tracing::info!("no API server is named: only the overlay is kept, by the leases in etcd");
         return Ok(None);
     }
-    api_server::client(kubeconfig).await.map(Some)
+    let findings = findings.clone();
+    let answered = Arc::new(move |path: &str| watches::answered(&findings, path));
+    api_server::client(kubeconfig, answered).await.map(Some)
 }
 
 /// A store that waits for what there is to be waited for.
@@ -51,6 +58,7 @@ pub(super) fn store(config: &Config, mut cluster: Cluster, has_api: bool) -> Sto
 /// The network configuration. etcd is asked until it has one; `None` when asked to stop before.
 pub(super) async fn network(
     config: &Config,
+    front: &Front,
     notifier: &Notifier,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<NetConf>> {
@@ -59,6 +67,7 @@ pub(super) async fn network(
         LeaseSource::Etcd(settings) => settings,
     };
     let mut said = String::new();
+    front.waits_for(&waits(&settings.endpoints.join(", ")));
     loop {
         let asked = tokio::select! {
             () = stop.cancelled() => return Ok(None),
@@ -70,7 +79,8 @@ pub(super) async fn network(
         };
         if error != said {
             tracing::warn!(error, "no network configuration yet; trying again");
-            notifier.waits_for(&format!("the network configuration: {error}"));
+            front.waits_for(&waits(&error));
+            notifier.waits_for(&waits(&error));
             said = error;
         }
         tokio::select! {
@@ -78,6 +88,10 @@ pub(super) async fn network(
             () = tokio::time::sleep(CONFIG_RETRY) => {}
         }
     }
+}
+
+fn waits(why: &str) -> String {
+    format!("the network configuration: {why}")
 }
 
 // === impl Shared ===
@@ -104,7 +118,12 @@ impl Shared {
         match &config.leases {
             LeaseSource::Kube(_) => {
                 if let Some(node) = node {
-                    let keep = lease::keep(node, lease, snapshots, tenure, stop);
+                    let store = Reported {
+                        inner: node,
+                        report: self.leases.clone(),
+                        tenure: tenure.subscribe(),
+                    };
+                    let keep = lease::keep(store, lease, snapshots, tenure, stop);
                     tasks.others.spawn(keep);
                 }
             }

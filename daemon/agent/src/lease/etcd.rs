@@ -20,7 +20,6 @@ use std::time::Duration;
 
 use desired::lease::{LeaseKey, Pools};
 use desired::stable_id::ContentHash;
-use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +31,7 @@ use crate::store::Store;
 
 pub use self::client::{EtcdSettings, network_config};
 pub use self::expiry::{Expiry, expiries};
+pub use super::report::StoreReport;
 
 /// Seconds after which the lease of a node that is gone is free again: flannel's.
 pub const TTL: i64 = 86_400;
@@ -41,22 +41,6 @@ pub const TTL: i64 = 86_400;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 /// A session that lasted as long has worked: what ends it is news.
 const WORKED: Duration = Duration::from_secs(60);
-
-/// What the store of leases says of itself.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct StoreReport {
-    /// Whether leases have been listed and are watched.
-    pub connected: bool,
-    /// Why not, if not.
-    pub trouble: Option<String>,
-    /// Why this node holds no lease, or not safely.
-    pub obstacle: Option<String>,
-    /// Until when the lease is held, should etcd not be reached any more; `None` while there is
-    /// none, and for a reservation, which does not expire.
-    pub expires: Option<Timestamp>,
-    /// Keys and values that could not be read; their subnets count as taken.
-    pub unreadable: Vec<String>,
-}
 
 /// A node that holds a lease in etcd.
 pub struct EtcdLeases {
@@ -80,16 +64,6 @@ pub struct EtcdLeases {
     pub report: watch::Sender<StoreReport>,
 }
 
-// === impl StoreReport ===
-
-impl StoreReport {
-    /// The own lease lasts `seconds` from now; `None` for one that does not expire, or for none.
-    pub(crate) fn lasts(&mut self, seconds: Option<i64>) {
-        let until = |seconds| Timestamp::now().checked_add(SignedDuration::from_secs(seconds));
-        self.expires = seconds.and_then(|seconds| until(seconds).ok());
-    }
-}
-
 // === impl EtcdLeases ===
 
 impl EtcdLeases {
@@ -105,9 +79,17 @@ impl EtcdLeases {
         let mut asked = self.tenure.subscribe();
         loop {
             if *asked.borrow_and_update() == Tenure::GivingBack {
-                if let Err(error) = self.give_back(&state).await {
-                    let error = format!("{error:#}");
-                    tracing::warn!(error, "the lease is not given back; trying again");
+                let given_back = tokio::select! {
+                    () = stop.cancelled() => return,
+                    given_back = self.give_back(&state) => given_back,
+                    // It took too long, and whoever asked has been told so. If the key is deleted
+                    // all the same, the next session sees that and takes it again.
+                    _ = asked.changed() => continue,
+                };
+                if let Err(error) = given_back {
+                    let trouble = format!("{:#}", self.settings.explained(&error));
+                    tracing::warn!(trouble, "the lease is not given back; trying again");
+                    self.report.send_modify(|report| report.lost(trouble));
                     tokio::select! {
                         () = stop.cancelled() => return,
                         _ = asked.changed() => {}
@@ -115,6 +97,13 @@ impl EtcdLeases {
                     }
                 } else {
                     state.lose();
+                    if self.tenure.send_if_modified(Tenure::given_back) {
+                        self.previous = None;
+                        self.report.send_modify(|report| {
+                            report.obstacle = None;
+                            report.lasts(None);
+                        });
+                    }
                 }
                 continue;
             }
@@ -133,10 +122,7 @@ impl EtcdLeases {
                 Ended::Relist(reason) => reason.to_owned(),
                 Ended::Failed(error) => format!("{error:#}"),
             };
-            self.report.send_modify(|report| {
-                report.connected = false;
-                report.trouble = Some(text.clone());
-            });
+            self.report.send_modify(|report| report.lost(text.clone()));
             // The same trouble over and over is one line.
             if text != said {
                 tracing::warn!(
@@ -149,6 +135,7 @@ impl EtcdLeases {
             attempt += 1;
             tokio::select! {
                 () = stop.cancelled() => return,
+                _ = asked.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }

@@ -10,6 +10,8 @@ mod condition;
 pub mod etcd;
 pub mod kube;
 mod patience;
+mod report;
+mod reported;
 mod wakes;
 
 use std::sync::Arc;
@@ -25,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 pub use self::ages::Ages;
 pub use self::condition::keep_condition;
 use self::patience::Patience;
+pub use self::report::StoreReport;
+pub use self::reported::Reported;
 use self::wakes::Wakes;
 
 /// What this node has set up and others must know.
@@ -75,6 +79,28 @@ impl Lease {
     }
 }
 
+// === impl Tenure ===
+
+impl Tenure {
+    /// The lease was given back; whether that is still asked for.
+    pub(crate) fn given_back(&mut self) -> bool {
+        let asked = *self == Self::GivingBack;
+        if asked {
+            *self = Self::GivenBack;
+        }
+        asked
+    }
+
+    /// The lease could not be given back in time, and is kept; whether that is so.
+    pub(crate) fn kept(&mut self) -> bool {
+        let asked = *self == Self::GivingBack;
+        if asked {
+            *self = Self::Wanted;
+        }
+        asked
+    }
+}
+
 /// Keeps what `store` shows of this node equal to `lease`: at the start, when the lease changes,
 /// and when the snapshot shows something else (edited, or the Node object made anew). Ends when it
 /// has given the lease back.
@@ -90,8 +116,7 @@ pub async fn keep(
     let mut published = None;
     loop {
         let goes_on = if wakes.tenure() != Tenure::Wanted {
-            if withdraw(&mut store).await {
-                tenure.send_replace(Tenure::GivenBack);
+            if withdraw(&mut store).await && tenure.send_if_modified(Tenure::given_back) {
                 return;
             }
             wakes.pause().await

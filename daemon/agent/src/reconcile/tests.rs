@@ -240,11 +240,14 @@ async fn what_is_refused_is_reported_tried_again_and_stops_nothing_else() {
     harness.holds(&["b"]).await;
     eventually(|| !harness.status().errors.is_empty()).await;
     assert_eq!(harness.status().errors, ["names: put \"a\": refused"]);
-    assert_eq!(harness.board.unready(), ["node-names"]);
+    let refused = vec!["names: put \"a\": refused".to_owned()];
+    let last = harness.board.last_passes();
+    assert_eq!(last, [("node-names", Some(refused))]);
     harness.table.refused.lock().unwrap().clear();
     harness.holds(&["a", "b"]).await;
     eventually(|| harness.status().errors.is_empty()).await;
-    assert!(harness.board.unready().is_empty());
+    let last = harness.board.last_passes();
+    assert_eq!(last, [("node-names", Some(vec![]))]);
     assert_eq!(harness.status().drift_repaired, 0);
 }
 

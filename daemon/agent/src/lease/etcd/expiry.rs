@@ -32,8 +32,11 @@ pub async fn expiries(settings: &EtcdSettings) -> anyhow::Result<BTreeMap<LeaseK
     let mut known = BTreeMap::new();
     let asked = tokio::time::timeout(LIMIT, ask(settings, &mut known)).await;
     match asked {
-        Ok(Err(error)) => Err(error),
-        Err(_) if known.is_empty() => anyhow::bail!("etcd does not answer"),
+        Ok(Err(error)) => Err(settings.explained(&error)),
+        Err(_) if known.is_empty() => {
+            let error = anyhow::anyhow!("no answer within {} s", LIMIT.as_secs());
+            Err(settings.explained(&error))
+        }
         _ => Ok(known),
     }
 }
@@ -48,7 +51,7 @@ async fn ask(
     let found = client.get(prefix.clone(), Some(options)).await;
     let found = found
         .map_err(|error| described(&error))
-        .context("etcd: list leases")?;
+        .context("list leases")?;
     let mut kept = Vec::new();
     for pair in found.kvs() {
         let name = String::from_utf8_lossy(pair.key());
@@ -67,7 +70,7 @@ async fn ask(
     while let Some((key, answer)) = answers.next().await {
         let answer = answer
             .map_err(|error| described(&error))
-            .with_context(|| format!("etcd: time of lease {key}"))?;
+            .with_context(|| format!("time of lease {key}"))?;
         known.insert(key, Expiry::Seconds(answer.ttl()));
     }
     Ok(())

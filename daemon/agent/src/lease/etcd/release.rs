@@ -7,14 +7,12 @@ use etcd_client::{Client, GetOptions, KeyValue};
 use super::client::{self, described};
 use super::state::State;
 use super::{EtcdLeases, hold};
-use crate::lease::Tenure;
 
 // === impl EtcdLeases ===
 
 impl EtcdLeases {
     /// Deletes this node's lease and what keeps it, unless somebody else has written it meanwhile.
-    /// Afterwards this node takes none any more.
-    pub(super) async fn give_back(&mut self, state: &State) -> anyhow::Result<()> {
+    pub(super) async fn give_back(&self, state: &State) -> anyhow::Result<()> {
         let lease = self.lease.borrow().clone();
         let wanted = lease.map(|lease| lease.announced.attributes());
         match &state.own {
@@ -26,20 +24,6 @@ impl EtcdLeases {
             None if wanted.is_none() => {}
             None => self.delete(None, wanted.as_slice()).await?,
         }
-        let given = self.tenure.send_if_modified(|now| {
-            let asked = *now == Tenure::GivingBack;
-            if asked {
-                *now = Tenure::GivenBack;
-            }
-            asked
-        });
-        if given {
-            self.previous = None;
-        }
-        self.report.send_modify(|report| {
-            report.obstacle = None;
-            report.lasts(None);
-        });
         Ok(())
     }
 

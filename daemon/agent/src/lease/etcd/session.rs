@@ -78,15 +78,13 @@ impl<'a> Session<'a> {
         let mut client = self.leases.settings.connect().await?;
         self.list(&client).await?;
         let mut watch = self.watch(&client).await?;
-        self.leases.report.send_modify(|report| {
-            report.connected = true;
-            report.trouble = None;
-        });
         let mut progress = ticks(PROGRESS);
         let mut answered = true;
         let mut told = None;
         loop {
             self.hold(&mut client).await?;
+            // Not before: who may read but not write is not served.
+            self.leases.report.send_if_modified(StoreReport::found);
             let own = self.state.own.as_ref().map(|own| (own.key, own.modified));
             let due = match told {
                 Some((known, at)) if known == own => Some(at + TELL),

@@ -1,9 +1,12 @@
 //! Health and metrics over HTTP.
 //!
-//! `/healthz` is what load balancers ask: the loops are alive (a pass within twice the resync)
-//! and have had their first one. `/livez` is the same for a supervisor. `/readyz` says whether
-//! this node can carry pods: its lease is held safely and known to the others, the subnet file is
-//! written, every loop's last pass was without errors.
+//! `/livez` is what a supervisor asks: no loop has stopped (a pass within twice the resync).
+//! `/healthz` is what load balancers ask: beside that, where Services are programmed here, every
+//! loop has had its first pass. `/readyz` says whether this node can carry pods: its lease is held
+//! safely and known to the others, the subnet file is written, every loop's last pass was without
+//! errors.
+
+mod readiness;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +22,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use self::readiness::Facts;
+pub use self::readiness::Readiness;
 use crate::board::Board;
-use crate::lease::etcd::StoreReport;
-use crate::lease::{Lease, Tenure};
+use crate::findings::Findings;
+use crate::lease::{Lease, StoreReport, Tenure};
 use crate::metrics::{LeaseNumbers, Metrics};
 use crate::store::{Kind, Store};
 
@@ -33,10 +38,14 @@ pub struct Health {
     pub board: Arc<Board>,
     /// Set once the overlay is up and the subnet file is written.
     pub lease: watch::Receiver<Option<Lease>>,
-    /// What a lease store of its own says.
+    /// What the store of leases says.
     pub leases: watch::Receiver<StoreReport>,
+    /// What is wrong with what the API server tells.
+    pub findings: watch::Receiver<Findings>,
     /// Whether this node is to have a lease.
     pub tenure: watch::Receiver<Tenure>,
+    /// Whether load balancers ask here for Services.
+    pub services: bool,
     /// Counts the answers.
     pub metrics: Arc<Metrics>,
     /// Time between two observations.
@@ -45,7 +54,7 @@ pub struct Health {
     pub refresh: Box<dyn Fn() + Send + Sync>,
 }
 
-/// What stands in the way; empty when nothing does.
+/// What is not as it should be; empty when nothing is.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Obstacles {
@@ -70,52 +79,38 @@ impl Health {
         }
     }
 
-    /// Why this node does not carry pods (yet).
+    /// Whether this node carries pods, and what else is to be known.
     #[must_use]
-    pub fn unready(&self) -> Obstacles {
-        let missing = self.store.missing();
-        let lists = missing
-            .iter()
-            .map(|kind| format!("the first list of {kind}"));
-        let mut waiting_for: Vec<String> = lists.collect();
-        waiting_for.extend(self.lease_obstacles());
-        let loops = self.board.unready();
-        waiting_for.extend(
-            loops
-                .iter()
-                .map(|name| format!("a pass of the {name} loop without errors")),
-        );
-        Obstacles { waiting_for }
+    pub fn readiness(&self) -> Readiness {
+        self.judged(|facts| Readiness {
+            waiting_for: facts.waiting_for(),
+            notes: facts.notes(),
+        })
     }
 
-    /// Why this node holds no lease, or not safely.
-    fn lease_obstacles(&self) -> Vec<String> {
-        if *self.tenure.borrow() != Tenure::Wanted {
-            let why =
-                "a restart of towlined: this node's lease was given back by `towline node release`";
-            return vec![why.to_owned()];
-        }
-        let mut obstacles = Vec::new();
+    /// The same without what is said of other nodes: cheap enough for every change.
+    #[must_use]
+    pub fn own_readiness(&self) -> Readiness {
+        self.judged(|facts| Readiness {
+            waiting_for: facts.waiting_for(),
+            notes: facts.store_notes(),
+        })
+    }
+
+    fn judged<T>(&self, judge: impl FnOnce(&Facts<'_>) -> T) -> T {
         let cluster = self.store.snapshot();
-        match &*self.lease.borrow() {
-            Some(lease) if lease.is_up() => {
-                let shown = cluster.own_lease().and_then(|own| own.announced);
-                if shown != Some(&lease.announced) {
-                    obstacles
-                        .push("its lease in the store, by which other nodes reach it".to_owned());
-                }
-            }
-            _ => obstacles.push("a pod subnet and the overlay device".to_owned()),
-        }
-        let report = self.leases.borrow();
-        obstacles.extend(report.obstacle.iter().map(|why| format!("a lease: {why}")));
-        if report
-            .expires
-            .is_some_and(|expires| expires < Timestamp::now())
-        {
-            obstacles.push("etcd: this node's lease has expired meanwhile".to_owned());
-        }
-        obstacles
+        let (missing, loops) = (self.store.missing(), self.board.last_passes());
+        let (lease, report) = (self.lease.borrow().clone(), self.leases.borrow().clone());
+        judge(&Facts {
+            cluster: &cluster,
+            missing: &missing,
+            findings: &self.findings.borrow(),
+            tenure: *self.tenure.borrow(),
+            lease: lease.as_ref(),
+            report: &report,
+            loops: &loops,
+            now: Timestamp::now(),
+        })
     }
 
     /// Brings the metrics of leases up to date.
@@ -123,19 +118,29 @@ impl Health {
         let cluster = self.store.snapshot();
         let lease = self.lease.borrow().clone();
         let report = self.leases.borrow().clone();
-        let in_etcd = matches!(cluster.leases, Leases::InStore { .. });
         let left_out = lease.map_or(0, |lease| routes(&cluster, &lease.overlay).problems.len());
         self.metrics.leases.set(&LeaseNumbers {
             held: cluster.leases().len(),
             left_out,
-            obstacles: self.lease_obstacles().len(),
-            connected: match in_etcd {
-                true => report.connected,
-                false => !self.store.missing().contains(&Kind::Node),
-            },
+            obstacles: self.judged(|facts| facts.lease_obstacles().len()),
+            connected: self.is_connected(),
             unreadable: report.unreadable.len(),
             expires: report.expires,
         });
+        let ready = self.own_readiness().waiting_for.is_empty();
+        self.metrics.ready(ready);
+    }
+
+    /// Whether the store of leases is followed.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        match self.store.snapshot().leases {
+            Leases::InStore { .. } => self.leases.borrow().connected,
+            Leases::OnNodes => {
+                let listed = !self.store.missing().contains(&Kind::Node);
+                listed && self.findings.borrow().interruption(Kind::Node).is_none()
+            }
+        }
     }
 }
 
@@ -158,25 +163,24 @@ pub fn metrics_router(health: Arc<Health>) -> Router {
 async fn healthz(State(health): State<Arc<Health>>) -> Response {
     let mut obstacles = health.stalled();
     let silent = health.board.silent();
-    let silent = silent
-        .iter()
-        .map(|name| format!("the first pass of the {name} loop"));
+    let silent = silent.iter().filter(|_| health.services);
+    let silent = silent.map(|name| format!("the first pass of the {name} loop"));
     obstacles.waiting_for.extend(silent);
-    let status = status_of(&obstacles);
+    let status = status_of(&obstacles.waiting_for);
     health.metrics.healthz(status.as_u16());
     (status, Json(obstacles)).into_response()
 }
 
 async fn livez(State(health): State<Arc<Health>>) -> Response {
     let obstacles = health.stalled();
-    let status = status_of(&obstacles);
+    let status = status_of(&obstacles.waiting_for);
     health.metrics.livez(status.as_u16());
     (status, Json(obstacles)).into_response()
 }
 
 async fn readyz(State(health): State<Arc<Health>>) -> Response {
-    let obstacles = health.unready();
-    (status_of(&obstacles), Json(obstacles)).into_response()
+    let readiness = health.readiness();
+    (status_of(&readiness.waiting_for), Json(readiness)).into_response()
 }
 
 async fn metrics(State(health): State<Arc<Health>>) -> Response {
@@ -186,17 +190,25 @@ async fn metrics(State(health): State<Arc<Health>>) -> Response {
         (shown.refresh)();
     };
     let refreshed = tokio::task::spawn_blocking(refresh).await;
-    match (refreshed, health.metrics.text()) {
-        (Ok(()), Ok(text)) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
-        }
-        _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    match refreshed {
+        Ok(()) => metrics_text(&health.metrics),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
-fn status_of(obstacles: &Obstacles) -> StatusCode {
-    if obstacles.waiting_for.is_empty() {
+/// The metrics as they are.
+pub(crate) fn metrics_text(metrics: &Metrics) -> Response {
+    match metrics.text() {
+        Ok(text) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+pub(crate) fn status_of(waiting_for: &[String]) -> StatusCode {
+    if waiting_for.is_empty() {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
