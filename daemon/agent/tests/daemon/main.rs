@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod host;
+mod kube;
 mod release;
 mod store;
 
