@@ -71,8 +71,10 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Cni { command } => return cni::run(command),
         Command::Version => return show_version(&daemon, &cli.options).await,
         Command::Completion { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "towline", &mut io::stdout());
-            return Ok(());
+            // Into memory first: it panics where it cannot write, and `| head` is no failure.
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "towline", &mut script);
+            return Ok(io::stdout().write_all(&script)?);
         }
     };
     let answer = match daemon.get(&path).await {

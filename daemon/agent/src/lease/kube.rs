@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use desired::cluster::Cluster;
 use desired::lease::attributes::Json;
 use jiff::Timestamp;
@@ -11,6 +10,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use thiserror::Error;
 
 use super::{Lease, LeaseStore, announced};
 use crate::translate::AnnotationKeys;
@@ -24,6 +24,23 @@ pub struct KubeLeases {
     node_name: String,
     keys: AnnotationKeys,
     set_network_unavailable: bool,
+}
+
+/// Why a Node's status could not be written.
+#[derive(Debug, Error)]
+enum PatchError {
+    /// There is no such Node, and hence nothing on it.
+    #[error("there is no Node {0}: it comes with its kubelet; is this its name (node-name)?")]
+    NoNode(String),
+    /// The API server refuses.
+    #[error("patch of nodes/{0}/status: the API server answers {1}: {2}")]
+    Refused(String, u16, String),
+    /// It cannot be reached.
+    #[error("patch of nodes/{0}/status: {1}")]
+    Failed(String, String),
+    /// It takes too long.
+    #[error("patch of nodes/{0}/status: the API server does not answer")]
+    Silence(String),
 }
 
 /// What the Node's condition NetworkUnavailable says.
@@ -60,19 +77,34 @@ impl KubeLeases {
     /// When the API server refuses or does not answer.
     pub(super) async fn tell(&mut self, network: Network) -> anyhow::Result<()> {
         let condition = condition(network, Timestamp::now());
-        self.patch(json!({ "status": { "conditions": [condition] } }))
-            .await
+        let patch = json!({ "status": { "conditions": [condition] } });
+        Ok(self.patch(patch).await?)
     }
 
-    async fn patch(&mut self, patch: Value) -> anyhow::Result<()> {
+    async fn patch(&mut self, patch: Value) -> Result<(), PatchError> {
         let patch = Patch::Strategic(patch);
         let params = PatchParams::default();
         let request = self.nodes.patch_status(&self.node_name, &params, &patch);
-        tokio::time::timeout(LIMIT, request)
-            .await
-            .context("the API server does not answer")?
-            .with_context(|| format!("patch of nodes/{}/status", self.node_name))?;
-        Ok(())
+        let node = self.node_name.clone();
+        match tokio::time::timeout(LIMIT, request).await {
+            Err(_) => Err(PatchError::Silence(node)),
+            Ok(result) => result.map(drop).map_err(|why| PatchError::of(node, why)),
+        }
+    }
+}
+
+// === impl PatchError ===
+
+impl PatchError {
+    fn of(node: String, error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.code == 404 => Self::NoNode(node),
+            kube::Error::Api(status) => Self::Refused(node, status.code, status.message),
+            other => {
+                let why = anyhow::Error::from(other).root_cause().to_string();
+                Self::Failed(node, why)
+            }
+        }
     }
 }
 
@@ -95,15 +127,15 @@ impl LeaseStore for KubeLeases {
     async fn publish(&mut self, lease: &Lease) -> anyhow::Result<()> {
         let network = Network::of(lease.is_up()).filter(|_| self.set_network_unavailable);
         let condition = network.map(|network| (network, Timestamp::now()));
-        self.patch(patch(lease, &self.keys, condition)).await
+        Ok(self.patch(patch(lease, &self.keys, condition)).await?)
     }
 
     async fn withdraw(&mut self) -> anyhow::Result<()> {
         let condition = (Network::Released, Timestamp::now());
         let condition = Some(condition).filter(|_| self.set_network_unavailable);
         match self.patch(withdrawal(&self.keys, condition)).await {
-            Err(error) if is_gone(&error) => Ok(()),
-            result => result,
+            Err(PatchError::NoNode(_)) => Ok(()),
+            result => Ok(result?),
         }
     }
 
@@ -117,12 +149,6 @@ fn is_shown(cluster: &Cluster, lease: &Lease, with_condition: bool) -> bool {
     let network = Network::of(lease.is_up()).filter(|_| with_condition);
     announced(cluster).as_ref() == Some(&lease.announced)
         && network.is_none_or(|network| network.is_shown(cluster))
-}
-
-/// Whether there is no such Node, and hence nothing on it.
-fn is_gone(error: &anyhow::Error) -> bool {
-    let answer = error.downcast_ref::<kube::Error>();
-    matches!(answer, Some(kube::Error::Api(status)) if status.code == 404)
 }
 
 /// The strategic merge patch of `nodes/status`; without a condition that one stays as it is.
@@ -275,6 +301,25 @@ mod tests {
                 "example.com/a-public-ipv6": "fd99::5",
                 "example.com/a-kube-subnet-manager": "true",
             }}})
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_one_line_that_says_what_to_do() {
+        let said = |code: u16, message: &str| {
+            let status =
+                json!({ "status": "Failure", "code": code, "message": message, "reason": "" });
+            let status = serde_json::from_value(status).unwrap();
+            let error = kube::Error::Api(status);
+            PatchError::of("n1".to_owned(), error).to_string()
+        };
+        assert_eq!(
+            said(404, "nodes \"n1\" not found"),
+            "there is no Node n1: it comes with its kubelet; is this its name (node-name)?"
+        );
+        assert_eq!(
+            said(403, "User \"x\" cannot patch resource \"nodes/status\""),
+            "patch of nodes/n1/status: the API server answers 403: User \"x\" cannot patch resource \"nodes/status\""
         );
     }
 

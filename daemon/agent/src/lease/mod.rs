@@ -114,9 +114,11 @@ pub async fn keep(
     let mut wakes = Wakes::new(lease, clusters, tenure.subscribe(), stop);
     let mut patience = Patience::default();
     let mut published = None;
+    let mut said = String::new();
     loop {
         let goes_on = if wakes.tenure() != Tenure::Wanted {
-            if withdraw(&mut store).await && tenure.send_if_modified(Tenure::given_back) {
+            let withdrawn = done("given back", store.withdraw().await, &mut said);
+            if withdrawn && tenure.send_if_modified(Tenure::given_back) {
                 return;
             }
             wakes.pause().await
@@ -127,7 +129,7 @@ pub async fn keep(
                 None => wakes.next(None).await,
                 Some(lease) => match patience.until(undone, Instant::now()) {
                     Some(later) => wakes.next(Some(later)).await,
-                    None if publish(&mut store, &lease, undone).await => {
+                    None if publish(&mut store, &lease, undone, &mut said).await => {
                         patience.note(undone, Instant::now());
                         // The snapshot follows by the watch; until then it is not asked again.
                         let shown = |cluster: &Cluster| store.shows(cluster, &lease);
@@ -145,37 +147,41 @@ pub async fn keep(
     }
 }
 
-/// Takes back what was published; whether it was done.
-async fn withdraw(store: &mut impl LeaseStore) -> bool {
-    let result = store.withdraw().await;
-    if let Err(error) = &result {
-        let error = format!("{error:#}");
-        tracing::warn!(error, "lease is not given back; it is tried again");
-    }
-    result.is_ok()
-}
-
 /// Publishes and says so; whether it was done.
-async fn publish(store: &mut impl LeaseStore, lease: &Lease, undone: bool) -> bool {
+async fn publish(
+    store: &mut impl LeaseStore,
+    lease: &Lease,
+    undone: bool,
+    said: &mut String,
+) -> bool {
     if undone {
         tracing::warn!(
             "what this node says on its Node object was changed or lost and is said again; \
              if this goes on, another daemon runs under this node's name"
         );
     }
-    let result = store.publish(lease).await;
-    match &result {
-        Ok(()) => tracing::info!(
-            subnets = ?lease.subnets,
-            announced = ?lease.announced,
+    let published = done("published", store.publish(lease).await, said);
+    if published {
+        let subnets: Vec<String> = lease.subnets.iter().map(ToString::to_string).collect();
+        let announced = lease.announced.attributes().encode();
+        tracing::info!(
+            subnets = subnets.join(","),
+            announced = %String::from_utf8_lossy(&announced),
             "lease is published"
-        ),
-        Err(error) => tracing::warn!(
-            error = format!("{error:#}"),
-            "lease is not published; it is tried again"
-        ),
+        );
     }
-    result.is_ok()
+    published
+}
+
+/// Whether it was done; why not is said, but the same not over and over.
+fn done(what: &str, result: anyhow::Result<()>, said: &mut String) -> bool {
+    let error = result.err().map(|error| format!("{error:#}"));
+    let error = error.unwrap_or_default();
+    if !error.is_empty() && *said != error {
+        tracing::warn!(error, "lease is not {what}; it is tried again");
+    }
+    *said = error;
+    said.is_empty()
 }
 
 /// What the store shows of this node.

@@ -276,12 +276,11 @@ impl OverlayLoop {
 
     /// Says that pods were left behind with addresses that nobody sends here any more.
     fn tell_of_move(&mut self, lease: &Lease) {
-        let known = |one: &IpNetwork| lease.subnets.contains(one);
-        let lost: Vec<_> = self.held.iter().filter(|one| !known(one)).collect();
-        if !lost.is_empty() {
+        let shown = |all: &[IpNetwork]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+        if !self.held.iter().all(|one| lease.subnets.contains(one)) {
             tracing::warn!(
-                ?lost,
-                now = ?lease.subnets,
+                before = shown(&self.held).join(","),
+                now = shown(&lease.subnets).join(","),
                 "this node has another pod subnet than before: make its pods anew, nobody reaches those with addresses of the old one"
             );
         }
