@@ -296,6 +296,7 @@ mod tests {
         let reply = |kind, flags| Reply {
             kind,
             flags,
+            port: 0,
             sequence: 1,
             body: vec![0; 4],
         };

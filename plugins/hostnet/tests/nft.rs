@@ -269,6 +269,7 @@ fn every_sort_of_drift_is_noticed_and_healed() {
         let one = Report {
             puts: 1,
             deletes: 0,
+            drift: 0,
             errors: vec![],
         };
         assert_eq!(pass(&wanted), one);

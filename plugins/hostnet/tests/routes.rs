@@ -173,6 +173,7 @@ fn the_route_target_heals_drift_and_leaves_others_alone() {
             Report {
                 puts: 200,
                 deletes: 0,
+                drift: 0,
                 errors: vec![]
             }
         );
@@ -190,6 +191,7 @@ fn the_route_target_heals_drift_and_leaves_others_alone() {
             Report {
                 puts: 2,
                 deletes: 1,
+                drift: 0,
                 errors: vec![]
             }
         );
@@ -200,6 +202,7 @@ fn the_route_target_heals_drift_and_leaves_others_alone() {
             Report {
                 puts: 0,
                 deletes: 200,
+                drift: 0,
                 errors: vec![]
             }
         );
@@ -267,6 +270,7 @@ fn neighbours_and_forwarding_entries_of_a_vxlan_device_follow_the_wish() {
             Report {
                 puts: 7,
                 deletes: 0,
+                drift: 0,
                 errors: vec![]
             }
         );
@@ -289,6 +293,7 @@ fn neighbours_and_forwarding_entries_of_a_vxlan_device_follow_the_wish() {
             Report {
                 puts: 3,
                 deletes: 1,
+                drift: 0,
                 errors: vec![]
             }
         );

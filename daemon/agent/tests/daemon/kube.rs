@@ -65,7 +65,8 @@ impl Cluster {
 
     fn create(&self, node: Value) {
         let node = serde_json::from_value(node).unwrap();
-        let created = self.nodes.create(&PostParams::default(), &node);
+        let params = PostParams::default();
+        let created = self.nodes.create(&params, &node);
         self.runtime.block_on(created).unwrap();
     }
 
@@ -212,7 +213,8 @@ fn what_this_node_says_on_its_object_comes_back_whoever_takes_it() {
         cluster.says(&said);
 
         // The node is registered anew, as a kubelet does with an object that was deleted.
-        let deleted = cluster.nodes.delete("n1", &DeleteParams::default());
+        let params = DeleteParams::default();
+        let deleted = cluster.nodes.delete("n1", &params);
         cluster.runtime.block_on(deleted).unwrap();
         health("/readyz", |status, _| status == 503);
         assert_eq!(host.left(), left);

@@ -64,11 +64,6 @@ impl Peer {
         Ipv4Addr::from(u32::from(NETWORK) + (self.number << 8))
     }
 
-    /// An address of one of its pods.
-    pub(crate) fn pod(self) -> IpAddr {
-        IpAddr::from(Ipv4Addr::from(u32::from(self.gateway()) + 9))
-    }
-
     pub(crate) fn mac(self) -> MacAddr {
         let [_, first, high, low] = self.number.to_be_bytes();
         MacAddr::new([0x02, 0x54, self.turn, first, high, low])

@@ -245,12 +245,6 @@ impl Node {
         })
     }
 
-    /// Whether the kernel has a route through the overlay to `peer`: a cheap question.
-    pub(crate) fn reaches(&mut self, peer: Peer) -> bool {
-        let found = self.netlink.route_to(peer.pod());
-        found.is_ok_and(|(gateway, _, _)| gateway == Some(peer.gateway().into()))
-    }
-
     /// Waits until the kernel has exactly `wanted`; the time since `begun` when that was certain.
     ///
     /// # Errors
