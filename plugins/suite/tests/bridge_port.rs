@@ -7,7 +7,8 @@
 
 mod node;
 
-use hostnet::{Netlink, PortFlag};
+use hostnet::{AddressInfo, Netlink, PortFlag};
+use ipnetwork::IpNetwork;
 use netstate::{IfName, Link, LinkKind};
 use node::setup::{assert_talk, dual_stack, reaches};
 use node::{Node, Pod, node};
@@ -178,7 +179,7 @@ fn duplicate_detection_has_ended_when_add_returns() {
         let pod = node.pod("c1");
         node.attachment("bridge", "ADD", &config, &pod).result();
         let addresses = pod.netlink().addresses(&name("eth0")).unwrap();
-        assert!(addresses.iter().all(|address| !address.tentative));
+        assert_eq!(still_tentative(&addresses), []);
         let fresh = hostnet::sysctl::read("net/ipv6/conf/default/accept_dad").unwrap();
         let read = || hostnet::sysctl::read("net/ipv6/conf/eth0/accept_dad").unwrap();
         assert_eq!(pod.open().run_in(read).unwrap(), fresh);
@@ -218,7 +219,7 @@ fn a_default_route_without_gateway_from_ipam_goes_to_the_bridge() {
             .collect();
         assert_eq!(defaults, ["0.0.0.0/0 via 10.1.0.1", "::/0 via fd00:1::1"]);
         let addresses = pod.netlink().addresses(&name("eth0")).unwrap();
-        assert!(addresses.iter().all(|address| !address.tentative));
+        assert_eq!(still_tentative(&addresses), []);
     });
 }
 
@@ -295,4 +296,11 @@ fn a_bridge_that_somebody_else_made_keeps_its_address() {
             host.delete_link(&br0).unwrap();
         }
     });
+}
+
+/// Addresses that cannot be used yet; the link-local one, which comes when it will, is nobody's care.
+fn still_tentative(addresses: &[AddressInfo]) -> Vec<IpNetwork> {
+    let waiting = addresses.iter().filter(|address| address.tentative);
+    let given = waiting.filter(|address| address.scope != 253);
+    given.map(|address| address.ip).collect()
 }

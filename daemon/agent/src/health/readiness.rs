@@ -86,7 +86,7 @@ impl Facts<'_> {
             let why = reason(interrupted.next().map(|one| &one.why));
             lists.push(format!(
                 "the API server's first list of {}{why}",
-                joined(objects)
+                joined(&objects)
             ));
         }
         lists
@@ -168,7 +168,7 @@ impl Facts<'_> {
             notes.push(format!(
                 "the API server is not followed{} ({}): {}; everything stays as it was",
                 since(Some(interruption.since)),
-                joined(kinds),
+                joined(&kinds),
                 interruption.why
             ));
         }
@@ -212,7 +212,7 @@ fn since(time: Option<Timestamp>) -> String {
     time.map_or_else(String::new, |time| format!(" since {time}"))
 }
 
-fn joined(kinds: Vec<Kind>) -> String {
+fn joined(kinds: &[Kind]) -> String {
     let names: Vec<String> = kinds.iter().map(ToString::to_string).collect();
     names.join(", ")
 }

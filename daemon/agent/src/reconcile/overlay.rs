@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use desired::cluster::Cluster;
+use desired::cluster::{AskedAddresses, Cluster};
 use desired::routes::{RouteProblem, RouteTables, routes};
 use hostnet::{Changes, Netlink, RouteTarget};
 use ipnetwork::IpNetwork;
@@ -59,6 +59,8 @@ pub struct OverlayLoop {
     files: Kept<SubnetFiles>,
     /// The interface that was chosen last.
     uplink: Option<Uplink>,
+    /// What an administrator had written on the Node when that was chosen.
+    asked: Option<AskedAddresses>,
     tx_checksum: Option<bool>,
     wireguard_key: Option<Key>,
     lease: watch::Sender<Option<Lease>>,
@@ -123,6 +125,7 @@ impl OverlayLoop {
             routes: Kept::new(RouteTarget::new(Netlink::open()?)),
             files: Kept::new(settings.subnet_files.clone()),
             uplink: None,
+            asked: None,
             settings,
             lease,
             problems: Vec::new(),
@@ -315,9 +318,9 @@ impl Reconciler for OverlayLoop {
             former,
         } = match self.plan(cluster) {
             Ok(planned) => planned,
-            Err(message) => return failed(message),
+            Err(message) => return failed(&message),
         };
-        let mut report = doubt.map(failed).unwrap_or_default();
+        let mut report = doubt.map(|error| failed(&error)).unwrap_or_default();
         let missing = self.set_up_devices(&plan, &mut report);
         let lease = plan.lease;
         self.say_waiting(cluster, !lease.is_up());
@@ -362,7 +365,7 @@ fn forwarding(net: &NetConf) -> BTreeMap<String, String> {
 }
 
 /// What a pass could not work out.
-fn failed(message: String) -> Report {
+fn failed(message: &str) -> Report {
     Report {
         errors: vec![failure("compute", String::new(), &message)],
         ..Report::default()

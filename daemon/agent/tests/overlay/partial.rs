@@ -94,7 +94,8 @@ fn a_default_route_that_moves_for_a_while_moves_no_lease() {
         assert_eq!(told.announced.public_ip, "172.30.0.1".parse().ok());
         run("ip link set eth0 down");
         host.pass(&cluster([peer(2)]));
-        assert_eq!(host.told(), told);
+        // Its IPv6 addresses are gone with the link, which nobody need know.
+        assert_eq!(host.told().announced, told.announced);
         // It is another interface's as soon as the address is gone, and after a restart.
         run("ip address delete 172.30.0.1/24 dev eth0");
         host.pass(&cluster([peer(2)]));

@@ -20,8 +20,12 @@ impl OverlayLoop {
         cluster: &Cluster,
         interfaces: &[Interface],
     ) -> Result<(Uplink, Option<String>), String> {
+        let asked = asked(cluster);
+        // An address that was asked for and is not any more is not clung to.
+        let is_asked_anew = self.asked.is_some_and(|before| before != asked);
         let node = cluster.own_node().map(|node| node.addresses.as_slice());
         let announced = cluster.own_lease().and_then(|lease| lease.announced);
+        let announced = announced.filter(|_| !is_asked_anew);
         let announced: Vec<IpAddr> = announced
             .into_iter()
             .flat_map(Announced::addresses)
@@ -34,15 +38,16 @@ impl OverlayLoop {
             interfaces,
             node: node.unwrap_or_default(),
             families,
-            held: self.uplink.as_ref(),
+            held: self.uplink.as_ref().filter(|_| !is_asked_anew),
             announced: &announced,
             source_to: &kernel_source_to,
             default_device: &|| host::default_device(families.v4),
         };
-        let choice = asked_choice(&self.settings.uplink, &asked(cluster));
+        let choice = asked_choice(&self.settings.uplink, &asked);
         let error = match choose(&choice, &host) {
             Ok(uplink) => {
                 self.uplink = Some(uplink.clone());
+                self.asked = Some(asked);
                 return Ok((uplink, None));
             }
             Err(error) => error.to_string(),
