@@ -104,12 +104,17 @@ fn scattered(seed: u64) -> u64 {
 fn a_caller_killed_at_any_point_costs_no_address_and_gives_none_twice() {
     node(|node| {
         let config = config(node, "10.1.0.0/26");
-        // How long an undisturbed call takes, so that the kills fall all over it.
-        let begun = Instant::now();
-        call(node, "ADD", &config, "probe").result();
-        let whole = begun.elapsed();
+        // How long an undisturbed call takes, so that the kills fall all over it: the shortest of
+        // some, because one that the machine held up would put most kills behind the end of others.
+        let undisturbed = (0..5).map(|_| {
+            let begun = Instant::now();
+            call(node, "ADD", &config, "probe").result();
+            let took = begun.elapsed();
+            call(node, "DEL", &config, "probe").ok();
+            took
+        });
+        let whole = undisturbed.min().unwrap();
         let mut valid: BTreeMap<String, String> = BTreeMap::new();
-        valid.insert("probe".to_owned(), "10.1.0.2".to_owned());
         let mut killed = 0;
         for round in 0..u64::from(ROUNDS) {
             let victim = format!("v{round}");
